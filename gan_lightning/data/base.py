@@ -1,0 +1,205 @@
+"""What every kind of images shares: minibatches in an order drawn from (seed, epoch) alone, scaled on the device."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from gan_lightning.draws import generator
+from gan_lightning.errors import UserError
+from gan_lightning.types import NonNegativeInt, PositiveInt
+
+log = logging.getLogger(__name__)
+
+
+@rank_zero_only
+def say(message: str) -> None:
+    """One line of warning, from one rank."""
+    log.warning(message)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels (..., C, H, W) -> float32 in [-1, 1], the same shape."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Grey levels 0..255 (N, C, h, w) of any type -> uint8 (N, C, size, size): bicubic, antialiased, clamped."""
+    if images.shape[-2:] != (size, size):
+        chunks = [
+            functional.interpolate(chunk.float(), (size, size), mode="bicubic", antialias=True).clamp_(0, 255).round_()
+            for chunk in images.split(4096)  # keeps the float copy small
+        ]
+        return torch.cat([chunk.to(torch.uint8) for chunk in chunks])
+    return images if images.dtype == torch.uint8 else images.clamp(0, 255).round().to(torch.uint8)
+
+
+class ImageSet(Dataset[dict[str, Tensor]]):
+    """Images fetched by lists of indices: never one at a time."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """n indices -> "image" uint8 (n, C, H, W), "label" int64 (n,)."""
+        raise NotImplementedError
+
+
+class InMemory(ImageSet):
+    """Images (N, C, H, W) uint8 and labels (N,) int64, all in memory; without labels they are all 0."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
+        self.images = images
+        self.labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        index = torch.tensor(indices, dtype=torch.int64)
+        return {"image": self.images.index_select(0, index), "label": self.labels.index_select(0, index)}
+
+
+class Minibatches(ImageSet):
+    """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...)."""
+
+    def __init__(self, images: ImageSet, size: int, flips: Tensor | None) -> None:
+        self.images, self.size, self.flips = images, size, flips
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        batch = self.images.__getitems__(indices)
+        if self.flips is not None:
+            batch["flip"] = self.flips[torch.tensor(indices, dtype=torch.int64)]
+        return {key: value.unflatten(0, (-1, self.size)) for key, value in batch.items()}  # (K, B, ...)
+
+
+def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The collate function of batches that are tensors already."""
+    return batch
+
+
+class ImageData(LightningDataModule):
+    """Images of one size, batched by index. A subclass says where they come from, in `check` and `load`."""
+
+    train: ImageSet
+    held_out: ImageSet
+
+    def __init__(
+        self,
+        batch_size: PositiveInt,
+        image_size: PositiveInt,
+        channels: Literal[1, 3],
+        seed: NonNegativeInt,
+        workers: NonNegativeInt = 0,
+        flip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.channels = channels
+        self.seed = seed
+        self.workers = workers
+        self.flip = flip
+        self.classes: list[str] = []
+        self._loaded = False
+        self._said_smaller = False
+
+    def check(self) -> None:
+        """Raises UserError when the data is not there. Cheap: nothing is decoded, downloaded or written."""
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        """The training images, the held-out images and the names of the classes (none without labels)."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        if not self._loaded:
+            self.train, self.held_out, self.classes = self.load()
+            self._loaded = True
+
+    def minibatch_size(self, world: int = 1, accumulate: int = 1) -> int:
+        """Images of a minibatch on one device: `batch_size`, or what a smaller training set allows."""
+        images, parts = len(self.train), world * accumulate
+        if images >= self.batch_size * parts:
+            return self.batch_size
+        if images < parts:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: {images} training images are not enough for "
+                f"{world} device(s) × step.accumulate={accumulate}"
+            )
+        size = images // parts
+        if not self._said_smaller:
+            self._said_smaller = True
+            say(f"data.batch_size={self.batch_size}: there are only {images} training images, so batches hold {size}")
+        return size
+
+    def epoch_length(self, world: int = 1, accumulate: int = 1) -> int:
+        """Minibatches of a full epoch: whole ones, and whole discriminator steps."""
+        return len(self.train) // (self.minibatch_size(world, accumulate) * world) // accumulate * accumulate
+
+    def minibatches(
+        self, *, epoch: int, start: int, per_batch: int, accumulate: int = 1, rank: int = 0, world: int = 1
+    ) -> DataLoader[dict[str, Tensor]]:
+        """The minibatches of an epoch from number `start` on, in batches of tensors (K, B, ...).
+
+        K is `per_batch`, less in the last batch. "flip" (K, B) says which images to mirror, when `flip` is on. With
+        `world` devices the minibatch of each is its part of the global one, so that together they see one order.
+        """
+        size, count = self.minibatch_size(world, accumulate), self.epoch_length(world, accumulate)
+        order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
+        mine = order[: count * world * size].view(count, world, size)[start:, rank]  # (minibatches left, B)
+        flips = None
+        if self.flip:
+            flips = torch.randint(2, (len(self.train),), generator=generator(self.seed, "flip", epoch)).bool()
+        return self._loader(
+            Minibatches(self.train, size, flips), [group.flatten().tolist() for group in mine.split(per_batch)], epoch
+        )
+
+    def _loader(self, images: ImageSet, indices: list[list[int]], epoch: int) -> DataLoader[dict[str, Tensor]]:
+        return DataLoader(
+            images,
+            batch_sampler=[group for group in indices if group],
+            collate_fn=as_it_is,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=generator(self.seed, "workers", epoch),  # a loader without one draws from torch's global stream
+        )
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        trainer = self.trainer
+        assert trainer is not None
+        module = cast(Any, trainer.lightning_module)
+        return self.minibatches(
+            epoch=module.counters.epoch,
+            start=module.counters.epoch_minibatches,
+            per_batch=module.step.minibatches,
+            accumulate=module.step.accumulate,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """The held-out images in order: batches (B, ...), the last one smaller."""
+        groups = torch.arange(len(self.held_out)).split(self.batch_size)
+        return self._loader(self.held_out, [group.tolist() for group in groups], epoch=0)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Images uint8 (..., C, H, W) -> float32 in [-1, 1], flipped where "flip" (...) says so."""
+        batch = dict(batch)
+        image, flip = batch["image"], batch.pop("flip", None)
+        if flip is not None:
+            image = torch.where(flip[..., None, None, None], image.flip(-1), image)
+        batch["image"] = to_float(image)
+        return batch
+
+    def real_images(self, count: int) -> Tensor:
+        """The first training images (n, C, H, W), float32 in [-1, 1]; n = `count` or all there are."""
+        return to_float(self.train.__getitems__(range(min(count, len(self.train))))["image"])

@@ -1,0 +1,271 @@
+"""A folder of images of any size: flat, nested or one folder a class; JPEG, PNG, WebP, BMP, TIFF."""
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
+from gan_lightning.errors import UserError
+from gan_lightning.types import Fraction, PositiveFloat
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: what some phones write as .jpg
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "box": Image.Resampling.BOX,
+}
+CHUNK = 64  # images a task of the thread pool
+LISTED = 10  # names shown in an error
+
+
+class Unreadable(Exception):
+    """Why a file cannot be read."""
+
+
+def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Every visible file below a folder, sorted; links are followed, except to a folder that holds them."""
+    above = (*above, os.path.realpath(folder))
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif os.path.realpath(entry.path) not in above:
+            yield from walk(Path(entry.path), above)
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey image scaled, not clipped, to 8 bits; its transparent level becomes white."""
+    levels = np.asarray(image).astype(np.int64)  # (H, W)
+    if levels.min() < 0 or levels.max() > 65535:
+        raise Unreadable("pixels of 32 bits: save it with 8 or 16 bits")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        levels = np.where(levels == transparent, 65535, levels)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+
+
+def open_image(path: Path) -> Image.Image:
+    """An RGB or grey image of 8 bits, upright, transparency over white."""
+    if not path.is_file():
+        raise Unreadable("a dead link" if path.is_symlink() else "not a file")
+    if path.stat().st_size == 0:
+        raise Unreadable("empty file")
+    with Image.open(path, formats=FORMATS) as image:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise Unreadable("floating-point pixels: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if image.mode in ("L", "1") else "RGB")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns a file into pixels of one size."""
+
+    size: int
+    channels: int
+    fit: Literal["crop", "pad"]
+    resample: Literal["lanczos", "bicubic", "bilinear", "box"]
+
+    def decode(self, path: Path) -> NDArray[np.uint8]:
+        """Pixels (C, H, W); raises Unreadable."""
+        try:
+            image = self.resized(open_image(path).convert("L" if self.channels == 1 else "RGB"))
+        except Unreadable:
+            raise
+        except UnidentifiedImageError as error:
+            raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image") from error
+        except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
+            raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+        return np.asarray(image).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        size, resample = self.size, FILTERS[self.resample]
+        if image.size == (size, size):
+            return image
+        if self.fit == "crop":  # one resize of the largest centred square
+            return ImageOps.fit(image, (size, size), resample)
+        scale = size / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        canvas = Image.new(image.mode, (size, size))  # black
+        canvas.paste(image.resize((width, height), resample), ((size - width) // 2, (size - height) // 2))
+        return canvas
+
+    def decode_all(
+        self, paths: Sequence[Path], threads: int, keep: bool = True
+    ) -> tuple[NDArray[np.uint8], dict[int, str]]:
+        """Pixels (N, C, H, W), nothing where `keep` is false, and the reason for each index that cannot be read."""
+        pixels = np.zeros((len(paths) if keep else 0, self.channels, self.size, self.size), np.uint8)
+        unreadable: dict[int, str] = {}
+
+        def decode_chunk(start: int) -> None:
+            for index in range(start, min(start + CHUNK, len(paths))):
+                try:
+                    image = self.decode(paths[index])
+                except Unreadable as error:
+                    unreadable[index] = str(error)
+                else:
+                    if keep:
+                        pixels[index] = image
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # odd metadata of a file that reads well
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            starts = range(0, len(paths), CHUNK)
+            if threads == 1:
+                for start in starts:
+                    decode_chunk(start)
+            else:
+                with ThreadPoolExecutor(threads) as pool:
+                    list(pool.map(decode_chunk, starts))
+        return pixels, dict(sorted(unreadable.items()))
+
+
+def threads() -> int:
+    """Decoding threads: Pillow frees the interpreter lock, and a loader's workers are parallel already."""
+    return 1 if get_worker_info() else min(8, os.cpu_count() or 1)
+
+
+class OnDisk(ImageSet):
+    """Images decoded at every access."""
+
+    def __init__(self, paths: Sequence[Path], labels: Tensor, decoder: Decoder) -> None:
+        self.paths, self.labels, self.decoder = paths, labels, decoder
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        paths = [self.paths[index] for index in indices]
+        pixels, unreadable = self.decoder.decode_all(paths, threads())
+        if unreadable:
+            reasons = [f"{paths[index]}: {reason}" for index, reason in unreadable.items()]
+            raise UserError("changed while training: " + "; ".join(reasons))
+        return {"image": torch.from_numpy(pixels), "label": self.labels[torch.tensor(indices, dtype=torch.int64)]}
+
+
+def hashed(name: str) -> float:
+    """A number in [0, 1) that depends on nothing but the name."""
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+def chosen(names: Sequence[str], fraction: float) -> list[bool]:
+    """Which images are held out: about `fraction` of them, each by its own name, so that new files move no others.
+
+    Small folders keep at least one image on each side, where there are two and `fraction` is not 0.
+    """
+    numbers = [hashed(name) for name in names]
+    held_out = [number < fraction for number in numbers]
+    if fraction > 0 and len(names) > 1 and not any(held_out):
+        held_out[numbers.index(min(numbers))] = True
+    if all(held_out):
+        held_out[numbers.index(max(numbers))] = False
+    return held_out
+
+
+class ImageFolder(ImageData):
+    """Images of a folder, resized and cropped or padded to squares. They live in memory when they fit."""
+
+    def __init__(
+        self,
+        root: Path,
+        fit: Literal["crop", "pad"] = "crop",
+        resample: Literal["lanczos", "bicubic", "bilinear", "box"] = "lanczos",
+        held_out: Fraction = 0.1,
+        labels: bool = True,
+        skip_unreadable: bool = False,
+        memory_gb: PositiveFloat = 4.0,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if held_out >= 1:
+            raise ValueError(f"held_out={held_out}: leaves no image to train on")
+        self.root = Path(root).expanduser()
+        self.decoder = Decoder(self.image_size, self.channels, fit, resample)
+        self.held_out_fraction = held_out
+        self.labels = labels
+        self.skip_unreadable = skip_unreadable
+        self.memory_gb = memory_gb
+
+    def check(self) -> None:
+        if not self.root.is_dir():
+            what = "not a folder" if self.root.exists() else "no such folder"
+            raise UserError(f"data.root={self.root}: {what}")
+        if not any(is_image(path) for path in self.files()):
+            others = Counter(path.suffix.lower() or "no suffix" for path in self.files())
+            found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
+            raise UserError(
+                f"data.root={self.root}: no images in it; looked for {' '.join(sorted(SUFFIXES))}, found {found}"
+            )
+
+    def files(self) -> Iterator[Path]:
+        try:
+            yield from walk(self.root)
+        except OSError as error:
+            raise UserError(f"data.root={self.root}: cannot list {error.filename}: {error.strerror}") from error
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        self.check()
+        names = sorted(path.relative_to(self.root).as_posix() for path in self.files() if is_image(path))
+        folders = {name.partition("/")[0] if "/" in name else None for name in names}
+        classes = sorted(folder for folder in folders if folder is not None)
+        if not self.labels or None in folders or len(classes) < 2:
+            classes = []
+
+        fits = len(names) * self.channels * self.image_size**2 <= self.memory_gb * 2**30
+        pixels, unreadable = self.decoder.decode_all([self.root / name for name in names], threads(), keep=fits)
+        readable = [index for index in range(len(names)) if index not in unreadable]
+        if unreadable:
+            self.report({names[index]: reason for index, reason in unreadable.items()}, left=len(readable))
+            pixels = pixels[readable] if fits else pixels
+            names = [names[index] for index in readable]
+
+        number = {name: label for label, name in enumerate(classes)}
+        labels = torch.tensor([number.get(name.partition("/")[0], 0) for name in names], dtype=torch.int64)
+        held_out = torch.tensor(chosen(names, self.held_out_fraction))
+
+        def part(mask: Tensor) -> ImageSet:
+            if fits:
+                return InMemory(torch.from_numpy(pixels)[mask], labels[mask])
+            return OnDisk([self.root / names[index] for index in mask.nonzero().flatten()], labels[mask], self.decoder)
+
+        return part(~held_out), part(held_out), classes
+
+    def report(self, unreadable: dict[str, str], left: int) -> None:
+        """Stops at files that cannot be read, or names those that are left out."""
+        lines = [f"\n  {self.root / name}: {reason}" for name, reason in unreadable.items()]
+        if not self.skip_unreadable:
+            more = f"\n  and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
+            raise UserError(
+                f"data.root={self.root}: {len(lines)} file(s) cannot be read "
+                f"(data.skip_unreadable=true leaves them out):{''.join(lines[:LISTED])}{more}"
+            )
+        if not left:
+            raise UserError(f"data.root={self.root}: none of its {len(lines)} images can be read:{lines[0]}")
+        say(f"data.skip_unreadable=true: {len(lines)} file(s) left out, {left} images used:{''.join(lines)}")

@@ -1,0 +1,86 @@
+"""DCGAN's convolutional networks (Radford et al. 2016, figure 1 and section 3), and a critic without BatchNorm for WGAN-GP.
+
+Differs from the paper: 4×4 kernels in place of 5×5 and no biases beside BatchNorm, as its usual PyTorch version has
+them; widths stop at 8 × base_channels; sizes other than 64.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gan_lightning.types import PositiveInt
+
+Norm = Literal["batch", "layer", "none"]
+IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
+
+
+def widths(base_channels: int, image_size: int) -> tuple[int, list[int]]:
+    """The smallest side of the pyramid and the widths from there up to half the image size.
+
+    64 -> 4, [8, 4, 2, 1] × base_channels (sides 4, 8, 16, 32); 28 -> 7, [2, 1] × base_channels (sides 7, 14).
+    """
+    if image_size not in IMAGE_SIZES:
+        raise ValueError(f"image_size={image_size}: DCGAN's networks are built for {', '.join(map(str, IMAGE_SIZES))}")
+    smallest = 7 if image_size == 28 else 4
+    levels = (image_size // smallest).bit_length() - 1  # how many times the side doubles
+    return smallest, [base_channels * min(2**level, 8) for level in reversed(range(levels))]
+
+
+class DCGANGenerator(nn.Module):
+    """Latents (N, latent_size) -> images (N, channels, image_size, image_size) in [-1, 1]."""
+
+    def __init__(
+        self, latent_size: PositiveInt, base_channels: PositiveInt, image_size: PositiveInt, channels: PositiveInt
+    ) -> None:
+        """base_channels: the width at half the image size, "ngf"."""
+        super().__init__()
+        self.latent_size = latent_size
+        smallest, (width, *narrower) = widths(base_channels, image_size)
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent_size, width, smallest, bias=False),  # a linear layer: (N, width, 4, 4)
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        for next_width in narrower:
+            layers += [
+                nn.ConvTranspose2d(width, next_width, 4, stride=2, padding=1, bias=False),  # doubles the side
+                nn.BatchNorm2d(next_width),
+                nn.ReLU(inplace=True),
+            ]
+            width = next_width
+        layers += [nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z (N, latent_size) -> (N, channels, image_size, image_size); labels are ignored."""
+        return self.layers(z[:, :, None, None])  # (N, latent_size, 1, 1) -> (N, C, H, W)
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images (N, channels, image_size, image_size) -> logits (N,)."""
+
+    def __init__(
+        self, base_channels: PositiveInt, image_size: PositiveInt, channels: PositiveInt, norm: Norm = "batch"
+    ) -> None:
+        """base_channels: the width at half the image size, "ndf". norm: "batch" as in the paper; a critic with a
+        gradient penalty must not mix samples and takes "layer" or "none" (Gulrajani et al. 2017, section 4)."""
+        super().__init__()
+        smallest, (*wider, widest) = widths(base_channels, image_size)
+        biased = norm != "batch"  # the counts of the usual DCGAN have no bias even where no norm follows
+        layers: list[nn.Module] = []
+        width = channels
+        for next_width in reversed([*wider, widest]):
+            first = not layers  # no norm on the images
+            layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=biased and (first or norm == "none")))
+            if norm == "batch" and not first:
+                layers.append(nn.BatchNorm2d(next_width))
+            elif norm == "layer" and not first:
+                layers.append(nn.GroupNorm(1, next_width))  # over (C, H, W) of one sample
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            width = next_width
+        layers.append(nn.Conv2d(widest, 1, smallest, bias=biased))  # a linear layer: (N, 1, 1, 1)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """x (N, channels, image_size, image_size) -> (N,); labels are ignored."""
+        return self.layers(x).flatten()  # (N, 1, 1, 1) -> (N,)

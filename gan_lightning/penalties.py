@@ -1,0 +1,47 @@
+"""Penalties on the gradient of the discriminator with respect to its images, one number a sample; weights are the caller's.
+
+float32 with autocast off inside, whatever surrounds them: norms of half-precision gradients overflow or vanish.
+One backward pass gives every sample's own gradient as long as the judge does not mix samples (batch normalisation does).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+Judge = Callable[[Tensor], Tensor]  # images (N, ...) -> logits (N,)
+
+
+def input_gradients(judge: Judge, images: Tensor) -> Tensor:
+    """The gradient of every logit with respect to its own image, differentiable again: (N, ...) -> (N, pixels)."""
+    with torch.autocast(images.device.type, enabled=False):
+        images = images.detach().float().requires_grad_()  # (N, ...)
+        logits = judge(images)  # (N,)
+        (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        return gradients.flatten(1).float()  # (N, pixels)
+
+
+def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *, one_sided: bool = False) -> Tensor:
+    """WGAN-GP's pull of the gradient norm to 1 between real and fake: (N, ...), (N, ...), mixing (N,) -> (N,).
+
+    Gulrajani et al. 2017, eq. 3 and algorithm 1: (‖∇D(x̂)‖₂ - 1)² at x̂ = ε x + (1 - ε) G(z), ε = mixing ~ U[0, 1].
+    One-sided: max(0, ‖∇D(x̂)‖₂ - 1)² (their section 4, "Two-sided penalty"; WGAN-LP, Petzka et al. 2018, eq. 7).
+    """
+    weight = mixing.detach().float().reshape(-1, *[1] * (real.dim() - 1))  # (N, 1, ...)
+    with torch.autocast(real.device.type, enabled=False):
+        between = weight * real.detach().float() + (1 - weight) * fake.detach().float()  # x̂, (N, ...)
+        # vector_norm and not sqrt(sum of squares): its gradient at a zero vector is 0, the other's is NaN
+        excess = torch.linalg.vector_norm(input_gradients(judge, between), dim=1) - 1  # (N,)
+        return (relu(excess) if one_sided else excess).square()
+
+
+def r1(judge: Judge, real: Tensor) -> Tensor:
+    """R1, ‖∇D(x)‖² on real images without its factor γ/2: (N, ...) -> (N,). Mescheder et al. 2018, eq. 9."""
+    with torch.autocast(real.device.type, enabled=False):
+        return input_gradients(judge, real).square().sum(1)
+
+
+def r2(judge: Judge, fake: Tensor) -> Tensor:
+    """R2, ‖∇D(G(z))‖² on fakes without its factor γ/2: (N, ...) -> (N,). Mescheder et al. 2018, eq. 10."""
+    return r1(judge, fake)

@@ -1,0 +1,55 @@
+"""Factors of the base learning rate as a function of a player's progress, measured in generator steps.
+
+A schedule has a horizon of its own and never sees how long a run is: extending a run does not change its past.
+After the horizon the end value holds.
+"""
+
+import math
+from dataclasses import dataclass
+
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The base learning rate throughout."""
+
+    def __call__(self, generator_steps: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Linear:
+    """1 until `start`, then a straight line to `end` at `horizon`.
+
+    CycleGAN (Zhu et al. 2017, section 7) decays over the second half of training; WGAN-GP and SNGAN from the start.
+    """
+
+    horizon: PositiveInt
+    start: NonNegativeInt = 0
+    end: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        if self.start >= self.horizon:
+            raise ValueError(f"start={self.start}: must be smaller than horizon={self.horizon}")
+
+    def __call__(self, generator_steps: int) -> float:
+        progress = (generator_steps - self.start) / (self.horizon - self.start)
+        progress = min(max(progress, 0.0), 1.0)
+        return (1 - progress) + self.end * progress
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from 1 to `end` at `horizon` (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+
+    horizon: PositiveInt
+    end: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        if self.horizon <= 0:
+            raise ValueError(f"horizon={self.horizon}: must be positive")
+
+    def __call__(self, generator_steps: int) -> float:
+        progress = min(generator_steps / self.horizon, 1.0)
+        return self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
