@@ -45,16 +45,18 @@ class EMA(nn.Module):
 
 
 @torch.no_grad()
-def with_fresh_statistics(generator: nn.Module, latents: Sequence[tuple[Tensor | None, ...]]) -> nn.Module:
-    """A copy in eval mode whose BatchNorm statistics are averaged over `latents`, argument tuples (z (N, latent_size), y).
+def with_fresh_statistics(generator: nn.Module, inputs: Sequence[tuple[Tensor | None, ...]]) -> nn.Module:
+    """A copy in eval mode whose BatchNorm statistics are averaged over `inputs`: tuples (z (N, latent_size), y (N,)).
 
     The running statistics belong to the weights of the last steps, not to their average: Izmailov et al. 2018,
-    section 3.2; Brock et al. 2019, appendix. Without BatchNorm: the generator itself, in eval mode.
+    section 3.2. Without BatchNorm: the generator itself if it is in eval mode, else a copy that is. The mode and the
+    statistics of the generator given never change: it may be in training.
     """
     if not batch_norms(generator):
-        return generator.eval()
-    if not latents:
-        raise ValueError("latents=[]: BatchNorm statistics need at least one batch")
+        evaluating = not any(module.training for module in generator.modules())
+        return generator if evaluating else copy.deepcopy(generator).eval()
+    if not inputs:
+        raise ValueError("inputs=[]: BatchNorm statistics need at least one batch")
     network = copy.deepcopy(generator).eval()
     layers = batch_norms(network)
     momenta = [layer.momentum for layer in layers]
@@ -62,7 +64,7 @@ def with_fresh_statistics(generator: nn.Module, latents: Sequence[tuple[Tensor |
         layer.reset_running_stats()
         layer.momentum = None  # the plain average of all batches
         layer.train()  # these layers alone: dropout stays off
-    for arguments in latents:
+    for arguments in inputs:
         network(*arguments)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

@@ -1,7 +1,7 @@
 """What the two players minimise, as pairs of plain functions on logits (N,): real before fake, always.
 
-Every function returns a dict whose "loss" is minimised; discriminators add "loss_real" and "loss_fake" where the two separate.
-Everything is computed in float32 and written with softplus, log(sigmoid(x)) = -softplus(-x), which is finite for any logit.
+Every function returns a dict whose "loss" is minimised; discriminators add "loss_real" and "loss_fake" where the two
+separate. All in float32, with logarithms as softplus, log(sigmoid(x)) = -softplus(-x), which is finite for any logit.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,10 @@ def nonsaturating_generator(on_real: Tensor | None, on_fake: Tensor) -> Losses:
 
 
 def least_squares_discriminator(on_real: Tensor, on_fake: Tensor) -> Losses:
-    """Mao et al. 2017, eq. 9, the 0-1 coding (a = 0, b = c = 1): ½ E[(D(x) - 1)²] + ½ E[D(G(z))²]: (N,), (N,) -> scalars."""
+    """Mao et al. 2017, eq. 9, the 0-1 coding (a = 0, b = c = 1): (N,), (N,) -> scalars.
+
+    ½ E[(D(x) - 1)²] + ½ E[D(G(z))²].
+    """
     loss_real = 0.5 * (on_real.float() - 1).square().mean()
     loss_fake = 0.5 * on_fake.float().square().mean()
     return {"loss": loss_real + loss_fake, "loss_real": loss_real, "loss_fake": loss_fake}
@@ -68,7 +71,10 @@ def least_squares_generator(on_real: Tensor | None, on_fake: Tensor) -> Losses:
 
 
 def hinge_discriminator(on_real: Tensor, on_fake: Tensor) -> Losses:
-    """Lim & Ye 2017; Miyato et al. 2018, eq. 16: E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]: (N,), (N,) -> scalars."""
+    """Lim & Ye 2017; Miyato et al. 2018, eq. 16, negated: (N,), (N,) -> scalars.
+
+    E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))].
+    """
     loss_real = relu(1 - on_real.float()).mean()
     loss_fake = relu(1 + on_fake.float()).mean()
     return {"loss": loss_real + loss_fake, "loss_real": loss_real, "loss_fake": loss_fake}
@@ -87,18 +93,21 @@ def raise_fakes(on_real: Tensor | None, on_fake: Tensor) -> Losses:
 
 
 def relativistic_discriminator(on_real: Tensor, on_fake: Tensor) -> Losses:
-    """RpGAN, Jolicoeur-Martineau 2018, eq. 5: -E[log sigmoid(D(x) - D(G(z)))] over pairs: (N,), (N,) -> scalar."""
+    """RpGAN, Jolicoeur-Martineau 2018, "Relativistic standard GAN": (N,), (N,) -> scalar.
+
+    -E[log sigmoid(D(x) - D(G(z)))] over pairs: the n-th real against the n-th fake.
+    """
     return {"loss": softplus(on_fake.float() - on_real.float()).mean()}
 
 
 def relativistic_generator(on_real: Tensor | None, on_fake: Tensor) -> Losses:
-    """RpGAN, Jolicoeur-Martineau 2018, eq. 6: the discriminator's with real and fake swapped: (N,), (N,) -> scalar."""
+    """RpGAN, Jolicoeur-Martineau 2018: the discriminator's with real and fake swapped: (N,), (N,) -> scalar."""
     assert on_real is not None
     return {"loss": softplus(on_real.float() - on_fake.float()).mean()}
 
 
 def relativistic_average_discriminator(on_real: Tensor, on_fake: Tensor) -> Losses:
-    """RaGAN, Jolicoeur-Martineau 2018, section 4.2: (N,), (N,) -> scalars.
+    """RaGAN, Jolicoeur-Martineau 2018, "Relativistic average GANs": (N,), (N,) -> scalars.
 
     -E[log sigmoid(D(x) - E D(G(z)))] - E[log(1 - sigmoid(D(G(z)) - E D(x)))], expectations over the minibatch given.
     """
@@ -109,7 +118,7 @@ def relativistic_average_discriminator(on_real: Tensor, on_fake: Tensor) -> Loss
 
 
 def relativistic_average_generator(on_real: Tensor | None, on_fake: Tensor) -> Losses:
-    """RaGAN, Jolicoeur-Martineau 2018, section 4.2: the discriminator's, swapped: (N,), (N,) -> scalar."""
+    """RaGAN, Jolicoeur-Martineau 2018: the discriminator's with real and fake swapped: (N,), (N,) -> scalar."""
     assert on_real is not None
     return {"loss": relativistic_average_discriminator(on_fake, on_real)["loss"]}
 
@@ -122,7 +131,7 @@ wasserstein = Pair(wasserstein_discriminator, raise_fakes)
 relativistic = Pair(relativistic_discriminator, relativistic_generator, needs_real=True)
 relativistic_average = Pair(relativistic_average_discriminator, relativistic_average_generator, needs_real=True)
 
-PAIRS: dict[Name, Pair] = {
+PAIRS: dict[str, Pair] = {
     "minimax": minimax,
     "nonsaturating": nonsaturating,
     "least_squares": least_squares,

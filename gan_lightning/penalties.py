@@ -1,7 +1,7 @@
-"""Penalties on the gradient of the discriminator with respect to its images, one number a sample; weights are the caller's.
+"""Penalties on the gradient of the discriminator with respect to its images: one number a sample, weights elsewhere.
 
 float32 with autocast off inside, whatever surrounds them: norms of half-precision gradients overflow or vanish.
-One backward pass gives every sample's own gradient as long as the judge does not mix samples (batch normalisation does).
+One backward pass gives every sample's own gradient as long as the judge does not mix samples (BatchNorm does).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *
     """WGAN-GP's pull of the gradient norm to 1 between real and fake: (N, ...), (N, ...), mixing (N,) -> (N,).
 
     Gulrajani et al. 2017, eq. 3 and algorithm 1: (‖∇D(x̂)‖₂ - 1)² at x̂ = ε x + (1 - ε) G(z), ε = mixing ~ U[0, 1].
-    One-sided: max(0, ‖∇D(x̂)‖₂ - 1)² (their section 4, "Two-sided penalty"; WGAN-LP, Petzka et al. 2018, eq. 7).
+    One-sided: max(0, ‖∇D(x̂)‖₂ - 1)² (their section 4, "Two-sided penalty"; WGAN-LP, Petzka et al. 2018).
     """
     weight = mixing.detach().float().reshape(-1, *[1] * (real.dim() - 1))  # (N, 1, ...)
     with torch.autocast(real.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""DCGAN's convolutional networks (Radford et al. 2016, figure 1 and section 3), and a critic without BatchNorm for WGAN-GP.
+"""DCGAN's convolutional networks (Radford et al. 2016, figure 1 and section 3), and WGAN-GP's critic without BatchNorm.
 
 Differs from the paper: 4×4 kernels in place of 5×5 and no biases beside BatchNorm, as its usual PyTorch version has
 them; widths stop at 8 × base_channels; sizes other than 64.
@@ -71,7 +71,8 @@ class DCGANDiscriminator(nn.Module):
         width = channels
         for next_width in reversed([*wider, widest]):
             first = not layers  # no norm on the images
-            layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=biased and (first or norm == "none")))
+            bias = biased and (first or norm == "none")
+            layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=bias))  # halves the side
             if norm == "batch" and not first:
                 layers.append(nn.BatchNorm2d(next_width))
             elif norm == "layer" and not first:

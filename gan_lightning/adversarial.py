@@ -1,0 +1,329 @@
+"""The base of every GAN: *when* each player moves. What they minimise is said by the rules in `models/`.
+
+A rule writes `discriminator_loss(batch, fakes)` and `generator_loss(batch, fakes)` for one minibatch, and may change
+`draw_latents`, `generate`, `judge` or `phases`. Losses return a dict whose "loss" is minimised and whose every entry is
+logged; they never step, log or touch the trainer.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+
+from gan_lightning.draws import generator as stream_of
+from gan_lightning.draws import stream_seed
+from gan_lightning.ema import EMA, with_fresh_statistics
+from gan_lightning.initialization import Scheme, initialize
+from gan_lightning.losses import Losses
+from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
+from gan_lightning.schedules import Constant
+from gan_lightning.steps import Counters, Phase, PlayerName, Step
+from gan_lightning.types import NonNegativeInt
+
+Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
+Latents = Any  # a tensor (N, ...) or a dict of them
+Fakes = Any  # a tensor (N, C, H, W) or a dict of them
+
+BLOCK = 64  # evaluation latents are drawn in blocks of this many, so that sample i never depends on how many are asked for
+STATISTICS_BLOCKS = 8  # blocks of samples that BatchNorm statistics are averaged over before sampling
+
+
+@runtime_checkable
+class MinibatchWatcher(Protocol):
+    """A callback that is told of every minibatch, wherever Lightning's batches begin and end."""
+
+    def on_minibatch_end(self, trainer: Any, module: Any) -> None: ...
+
+
+class AdversarialModule(LightningModule):
+    """Two players and their turns.
+
+    Args:
+        generator: (z (N, latent_size), y (N,) or None) -> images (N, C, H, W) in [-1, 1], with `latent_size`.
+        discriminator: (images (N, C, H, W), y (N,) or None) -> logits (N,).
+        generator_optimizer, discriminator_optimizer: parameters -> optimizer.
+        step: when each player moves.
+        seed: of latents, labels and everything else drawn in training.
+        generator_schedule, discriminator_schedule: generator steps -> factor of the learning rate.
+        initialization: how both networks' weights begin; "default" leaves them as they were built.
+        ema: generator -> its moving average, which samples and scores are made with; None: no average.
+        classes: number of classes given to both networks; 0: unconditional.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        generator_optimizer: OptimizerFactory,
+        discriminator_optimizer: OptimizerFactory,
+        step: Step,
+        seed: NonNegativeInt = 0,
+        generator_schedule: Schedule | None = None,
+        discriminator_schedule: Schedule | None = None,
+        initialization: Scheme = "default",
+        ema: Callable[..., EMA] | None = None,
+        classes: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        initialize(generator, initialization)
+        initialize(discriminator, initialization)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.ema = ema(generator) if ema else None
+        self.step = step
+        self.seed = seed
+        self.classes = classes
+        self.optimizer_factories = {"discriminator": discriminator_optimizer, "generator": generator_optimizer}
+        self.schedules = {"discriminator": discriminator_schedule, "generator": generator_schedule}
+        self.phases = [Phase()]
+        self.counters = Counters()
+        self.config: dict[str, Any] | None = None  # the plain configuration that a command built this from
+        self.metrics: dict[str, Tensor | float] = {}  # what the last log line shows
+        self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
+        self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
+
+    # ---- what a rule may change -------------------------------------------------------------------------------------
+
+    def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Latents:
+        """z ~ N(0, 1), (count, latent_size) on the CPU; `truncation` draws again what lies further from 0."""
+        z = torch.empty(count, cast(int, self.generator.latent_size))
+        if truncation is None:
+            return z.normal_(generator=stream)
+        return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)
+
+    def generate(self, batch: Batch, latents: Latents) -> Fakes:
+        """Fakes for one minibatch, with the graph that leads to the generator."""
+        return self.generator(latents, batch.get("fake_label"))
+
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """How the discriminator sees images: (N, C, H, W), (N,) or None -> logits (N,)."""
+        return self.discriminator(images, labels if self.classes else None)
+
+    def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
+        """What the discriminator minimises; `fakes` are detached."""
+        raise NotImplementedError
+
+    def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
+        """What the generator minimises; the discriminator's weights are frozen."""
+        raise NotImplementedError
+
+    # ---- turns ------------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        return self.phases[self.counters.phase]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Walks through the K minibatches of a Lightning batch: tensors (K, N, ...)."""
+        for index in range(len(batch["image"])):
+            self.minibatch_step({key: value[index] for key, value in batch.items()})
+            if self.counters.minibatches % self.step.accumulate == 0:  # a checkpoint never holds half a step
+                for watcher in self.watchers:
+                    watcher.on_minibatch_end(self.trainer, self)
+            if self.trainer.should_stop:
+                return
+
+    def minibatch_step(self, batch: Batch) -> None:
+        """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
+        counters, step, phase = self.counters, self.step, self.phase
+        # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
+        torch.manual_seed(stream_seed(self.seed, "networks", counters.minibatches, self.global_rank))
+        count = len(batch["image"])
+        if self.classes:
+            draw_labels = lambda n, stream: torch.randint(self.classes, (n,), generator=stream)  # noqa: E731
+            batch["fake_label"] = self.draw("labels", count, draw_labels)
+        latents = self.draw("latents", count, self.draw_latents)
+
+        critic = "discriminator" in phase.players
+        last = (counters.minibatches + 1) % step.accumulate == 0
+        generator_next = "generator" in phase.players and (
+            not critic or (counters.discriminator_steps + 1) % step.critic_steps == 0
+        )
+        self.log_due = (
+            last
+            and (generator_next or "generator" not in phase.players)
+            and counters.minibatches + 1 - counters.logged >= self.log_every
+        )
+        share = critic and generator_next and step.accumulate == 1
+        if generator_next and not share:
+            self._waiting.append((batch, latents))
+
+        fakes = None
+        if critic:
+            with torch.set_grad_enabled(share):
+                fakes = self.generate(batch, latents)
+            detached = tree_map(Tensor.detach, fakes)
+            self.descend("discriminator", getattr(self, phase.discriminator_loss)(batch, detached))
+            if last:
+                self.move("discriminator")
+                counters.discriminator_steps += 1
+        if generator_next and last:
+            with self.players["discriminator"].frozen():
+                if share:
+                    self.descend("generator", getattr(self, phase.generator_loss)(batch, fakes))
+                for waiting, its_latents in self._waiting:
+                    again = self.generate(waiting, its_latents)
+                    self.descend("generator", getattr(self, phase.generator_loss)(waiting, again))
+            self._waiting.clear()
+            self.move("generator")
+            counters.generator_steps += 1
+            if self.ema is not None:
+                images = count * self.trainer.world_size * step.accumulate * (step.critic_steps if critic else 1)
+                self.ema.update(self.generator, images, counters.images + count * self.trainer.world_size)
+        self.advance(count * self.trainer.world_size)
+
+    def draw(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
+        """This minibatch's part of what is drawn for the whole step over all ranks: a function of (seed, step)."""
+        turn, part = divmod(self.counters.minibatches, self.step.accumulate)
+        world = self.trainer.world_size
+        everything = draw(self.step.accumulate * world * count, stream_of(self.seed, purpose, turn))
+        start = (part * world + self.global_rank) * count
+        return tree_map(lambda t: t[start : start + count].to(self.device, non_blocking=True), everything)
+
+    def descend(self, player: PlayerName, losses: Losses) -> None:
+        """Adds the gradients of one minibatch, and keeps its losses for the log."""
+        self.manual_backward(losses["loss"] / self.step.accumulate)
+        self.keep(player, losses)
+
+    def keep(self, player: PlayerName, values: dict[str, Any]) -> None:
+        """Remembers values for the next log line as "D/..." or "G/..."."""
+        self.metrics.update({f"{player[0].upper()}/{key}": value for key, value in values.items()})
+
+    def move(self, name: PlayerName) -> None:
+        """One optimizer step of one player."""
+        player, optimizer = self.players[name], self.wrapped[name]
+        rate = player.set_learning_rate(self.counters.generator_steps)
+        player.average_gradients(self.trainer.world_size)
+        precision = self.trainer.precision_plugin
+        fused = getattr(player.optimizer, "_step_supports_amp_scaling", False)  # Lightning leaves unscaling to these
+        if isinstance(precision, MixedPrecision) and precision.scaler is not None and fused:
+            precision.scaler.unscale_(player.optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.log_due:
+            self.keep(name, {"gradient_norm": player.gradient_norm, "learning_rate": rate})
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Gradients are true here: Lightning has just taken the loss scale off."""
+        for player in self.players.values():
+            if player.optimizer is optimizer:
+                player.clip_gradients(measure=self.log_due)
+
+    def advance(self, images: int) -> None:
+        """Counts a minibatch; ends epochs and phases."""
+        counters = self.counters
+        counters.minibatches += 1
+        counters.epoch_minibatches += 1
+        counters.images += images
+        counters.phase_images += images
+        if self.log_due:
+            counters.logged = counters.minibatches
+        if counters.epoch_minibatches == self.epoch_length:
+            counters.epoch += 1
+            counters.epoch_minibatches = 0
+        budget = self.phase.images
+        whole = counters.minibatches % self.step.accumulate == 0
+        if budget is not None and whole and counters.phase_images >= budget and self.phase is not self.phases[-1]:
+            counters.phase += 1
+            counters.phase_images = 0
+            if self.phase.reset_optimizers:
+                for player in self.players.values():
+                    player.optimizer.state.clear()
+
+    # ---- sampling ---------------------------------------------------------------------------------------------------
+
+    def evaluation_latents(self, count: int, seed: int, truncation: float | None = None, first: int = 0) -> Latents:
+        """Latents of samples first … first + count - 1: a function of (seed, sample index) alone."""
+        blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
+        drawn = [self.draw_latents(BLOCK, stream_of(seed, "evaluation", block), truncation) for block in blocks]
+        skip = first % BLOCK
+        return tree_map(lambda *parts: torch.cat(parts)[skip : skip + count].to(self.device), drawn[0], *drawn[1:])
+
+    def evaluation_labels(self, count: int, label: int | None = None, first: int = 0) -> Tensor | None:
+        """One class for all, or every class in turn, (count,); None for unconditional models."""
+        if not self.classes:
+            return None
+        labels = torch.arange(first, first + count, device=self.device) % self.classes
+        return labels if label is None else torch.full_like(labels, label)
+
+    @torch.no_grad()
+    def sampler(self, *, ema: bool = True) -> nn.Module:
+        """The generator to sample with, in eval mode, BatchNorm statistics estimated for its weights.
+
+        ema: the moving average where there is one, else the weights of the last step.
+        """
+        network = self.ema.generator if ema and self.ema is not None else self.generator
+        inputs = [
+            (self.evaluation_latents(BLOCK, 0, first=BLOCK * i), self.evaluation_labels(BLOCK, first=BLOCK * i))
+            for i in range(STATISTICS_BLOCKS)
+        ]
+        with torch.autocast(self.device.type, enabled=False):
+            return with_fresh_statistics(network, inputs)
+
+    @torch.no_grad()
+    def render(self, network: nn.Module, latents: Latents, labels: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1], float32 whatever the precision of training. Draws nothing from its streams."""
+        with torch.autocast(self.device.type, enabled=False):
+            return network(latents, labels).float()
+
+    def sample(
+        self, count: int, *, seed: int = 0, label: int | None = None, truncation: float | None = None, ema: bool = True
+    ) -> Tensor:
+        """Images (count, C, H, W) in [-1, 1]. Image i depends on (seed, i) alone."""
+        network = self.sampler(ema=ema)
+        images = [
+            self.render(
+                network,
+                self.evaluation_latents(min(BLOCK, count - first), seed, truncation, first),
+                self.evaluation_labels(min(BLOCK, count - first), label, first),
+            )
+            for first in range(0, count, BLOCK)
+        ]
+        return torch.cat(images)
+
+    # ---- Lightning --------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        step = self.step
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        clips = {"discriminator": step.discriminator_clip, "generator": step.generator_clip}
+        self.players: dict[PlayerName, Player] = {
+            name: Player(networks[name], self.optimizer_factories[name], self.schedules[name] or Constant(), clips[name])
+            for name in ("discriminator", "generator")
+        }
+        return [player.optimizer for player in self.players.values()]
+
+    def on_fit_start(self) -> None:
+        trainer = self.trainer
+        data = cast(Any, trainer).datamodule
+        self.epoch_length: int = data.epoch_length(trainer.world_size, self.step.accumulate)
+        self.log_every = trainer.log_every_n_steps
+        self.watchers = [c for c in cast(Any, trainer).callbacks if isinstance(c, MinibatchWatcher)]
+        progress = trainer.fit_loop.epoch_progress.current  # Lightning counts epochs on from ours
+        progress.ready = progress.started = progress.processed = progress.completed = self.counters.epoch
+
+    def on_train_start(self) -> None:
+        wrapped = cast(list[LightningOptimizer], self.optimizers())
+        self.wrapped: dict[PlayerName, LightningOptimizer] = dict(zip(self.players, wrapped, strict=True))
+        for player in self.players.values():
+            player.apply_settings()
+
+    def average_buffers(self) -> None:
+        """BatchNorm statistics become the mean over the ranks; before sampling and saving, on every rank."""
+        average_buffers(self, self.trainer.world_size)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["counters"] = asdict(self.counters)
+        checkpoint["config"] = self.config
+        checkpoint.pop("loops", None)  # Lightning's own counters: ours say where to go on
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.counters = Counters(**checkpoint["counters"])

@@ -1,0 +1,50 @@
+"""One line of metrics every few minibatches: one transfer from the device, one call a logger."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+
+class Diverged(RuntimeError):
+    """A loss is no longer finite."""
+
+
+class Metrics(Callback):
+    """Writes `module.metrics` to every logger when the module says that a line is due, averaged over the ranks."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        self.images_per_second = 0.0
+        self._since = (0.0, 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._since = (time.monotonic(), pl_module.counters.images)
+
+    def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
+        if not module.log_due:
+            return
+        counters = module.counters
+        values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=module.device) for v in module.metrics.values()])
+        values = trainer.strategy.reduce(values, reduce_op="mean") if trainer.world_size > 1 else values
+        self.last = dict(zip(module.metrics, values.tolist(), strict=True))
+        now, (then, images) = time.monotonic(), self._since
+        self._since = (now, counters.images)
+        self.images_per_second = (counters.images - images) / max(now - then, 1e-9)
+        position = {
+            "epoch": counters.epoch,
+            "minibatches": counters.minibatches,
+            "generator_steps": counters.generator_steps,
+            "seconds": round(counters.seconds, 2),
+            "images_per_second": self.images_per_second,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics({**position, **self.last}, step=counters.images)
+        for key in ("D/loss", "G/loss"):
+            if not math.isfinite(self.last.get(key, 0.0)):
+                raise Diverged(
+                    f"{key} is {self.last[key]} at minibatch {counters.minibatches}: training has diverged. "
+                    f"The last checkpoint is from before; lower the learning rates or clip gradients (step.generator_clip)"
+                )

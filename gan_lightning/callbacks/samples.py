@@ -1,0 +1,101 @@
+"""Grids of samples during training, always of the same latents, and a GIF of them at the end."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gan_lightning.types import PositiveInt
+
+FOLDER = "samples"
+
+
+class SampleGrids(Callback):
+    """`samples/*.png` and the same in TensorBoard: the moving average ("ema") and the last weights ("raw").
+
+    A grid of real images is written once. Sampling draws nothing from the streams of training.
+
+    Args:
+        every_images: a grid each time so many more training images were shown, and one at the end.
+        count: images a grid.
+    """
+
+    def __init__(self, every_images: PositiveInt = 20000, count: PositiveInt = 64) -> None:
+        self.every_images = every_images
+        self.count = count
+        self._grids = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        folder = Path(trainer.default_root_dir) / FOLDER
+        self._grids = pl_module.counters.images // self.every_images
+        if trainer.is_global_zero and not (folder / "real.png").exists():
+            real = trainer.datamodule.real_images(self.count)  # type: ignore[attr-defined]  # Lightning sets it
+            save_grid(real, folder / "real.png")
+            self._show(trainer, "samples/real", real, 0)
+        if pl_module.counters.images == 0:
+            self.draw(trainer, pl_module)
+
+    def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
+        grids = module.counters.images // self.every_images
+        if grids > self._grids:
+            self._grids = grids
+            self.draw(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.draw(trainer, pl_module)
+        if trainer.is_global_zero:
+            save_film(Path(trainer.default_root_dir) / FOLDER)
+
+    def draw(self, trainer: Trainer, module: Any) -> None:
+        """A grid of each kind; on every rank together, because BatchNorm statistics are averaged."""
+        module.average_buffers()
+        if not trainer.is_global_zero:
+            return
+        counters = module.counters
+        for kind in ("ema", "raw") if module.ema is not None else ("raw",):
+            images = module.sample(self.count, ema=kind == "ema")
+            name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
+            save_grid(images, Path(trainer.default_root_dir) / FOLDER / name)
+            self._show(trainer, f"samples/{kind}", images, counters.images)
+
+    def _show(self, trainer: Trainer, tag: str, images: Tensor, step: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(tag, grid(images), step)
+
+
+def grid(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes."""
+    columns = max(1, round(len(images) ** 0.5))
+    levels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return make_grid(levels, nrow=columns, padding=2, pad_value=255)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """uint8 (3, h, w) -> a PIL image."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def save_grid(images: Tensor, path: Path) -> None:
+    """Writes images (N, C, H, W) in [-1, 1] as one PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_picture(grid(images)).save(path)
+
+
+def save_film(folder: Path, most: int = 100) -> None:
+    """`film.gif` of the grids in `folder`, of the moving average where there is one, at most `most` of them."""
+    frames = sorted(folder.glob("e*_ema.png")) or sorted(folder.glob("e*_raw.png"))
+    if len(frames) < 2:
+        return
+    chosen = [frames[round(i * (len(frames) - 1) / (min(most, len(frames)) - 1))] for i in range(min(most, len(frames)))]
+    pictures = []
+    for frame in chosen:
+        with Image.open(frame) as picture:
+            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
+    durations = [150] * (len(pictures) - 1) + [1500]
+    pictures[0].save(folder / "film.gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)

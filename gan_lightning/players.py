@@ -1,0 +1,84 @@
+"""One player: its parameters, its optimizer, its learning rate and its gradients. The only place that steps."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+Schedule = Callable[[int], float]  # generator steps -> factor of the learning rate
+OptimizerFactory = Callable[..., Optimizer]  # parameters -> optimizer
+
+
+class Player:
+    """A network (or a ModuleDict of several) and what moves it."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        factory: OptimizerFactory,
+        schedule: Schedule,
+        clip: float | None,
+    ) -> None:
+        self.schedule = schedule
+        self.clip = clip
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = factory(self.parameters)
+        self.settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.gradient_norm: Tensor | None = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No gradients for this player's weights: the other player's loss passes through it for free."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)
+
+    def apply_settings(self) -> None:
+        """The configuration's numbers win over those that came with a loaded optimizer state."""
+        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
+            group.update(settings)
+
+    def set_learning_rate(self, generator_steps: int) -> float:
+        """The base rate times the schedule: a pure function of the counters, so that there is no state to lose."""
+        factor = self.schedule(generator_steps)
+        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
+            group["lr"] = settings["lr"] * factor
+        return self.settings[0]["lr"] * factor
+
+    def average_gradients(self, world: int) -> None:
+        """The mean over the ranks in one flat all-reduce: once per step, however many backward passes made it."""
+        if world == 1:
+            return
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(world)
+        torch.distributed.all_reduce(flat)
+        for parameter, part in zip(self.parameters, flat.split([g.numel() for g in gradients]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def clip_gradients(self, measure: bool) -> None:
+        """Cuts the gradient to the norm `clip`; with `measure`, keeps the norm it had. Gradients must be unscaled."""
+        if self.clip is None and not measure:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.gradient_norm = get_total_norm(gradients)
+        if self.clip is not None:
+            clip_grads_with_norm_(self.parameters, self.clip, self.gradient_norm)
+
+
+def average_buffers(network: nn.Module, world: int) -> None:
+    """Floating-point buffers (BatchNorm's running statistics) become their mean over the ranks, in place."""
+    buffers = [b for b in network.buffers() if b.is_floating_point()]
+    if world == 1 or not buffers:
+        return
+    flat = torch.cat([buffer.flatten() for buffer in buffers]).div_(world)
+    torch.distributed.all_reduce(flat)
+    for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(part.view_as(buffer))
+

@@ -1,0 +1,87 @@
+"""Several processes for two players: Lightning's processes and collectives, without the wrapper around the module.
+
+DistributedDataParallel expects every parameter in every backward pass, which no GAN gives. The players average their
+own gradients, once a step, in one flat all-reduce (players.py).
+"""
+
+import os
+import subprocess
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+
+LAUNCH_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Starts the other ranks on the run's own resolved configuration, so that a sweep is never run again by them."""
+
+    def __init__(self, *args: Any, command: list[str]) -> None:
+        super().__init__(*args)
+        self.command = command
+
+    def _call_children_scripts(self) -> None:
+        self._check_can_spawn_children()
+        environment = self.cluster_environment
+        shared = {
+            "MASTER_ADDR": environment.main_address,
+            "MASTER_PORT": str(environment.main_port),
+            "NODE_RANK": str(environment.node_rank()),
+            "WORLD_SIZE": str(self.num_processes * self.num_nodes),
+        }
+        os.environ.update(shared, LOCAL_RANK=str(environment.local_rank()))
+        self.procs = [
+            subprocess.Popen(self.command, env=os.environ | {"LOCAL_RANK": str(rank)})
+            for rank in range(1, self.num_processes)
+        ]
+
+
+class PlayersStrategy(DDPStrategy):
+    """One process a device; the module is not wrapped.
+
+    Args:
+        command: starts another rank of the same run.
+    """
+
+    def __init__(self, command: list[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.command = command
+        self._environment = {name: os.environ.get(name) for name in LAUNCH_VARIABLES}
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes, command=self.command)
+
+    def configure_ddp(self) -> None:
+        """No wrapper; every rank begins with the weights of the first."""
+        states = [*self.model.parameters(), *self.model.buffers()] if self.model else []
+        for state in states:
+            torch.distributed.broadcast(state.detach(), src=0)
+
+    def finish(self) -> None:
+        """Ends the process group, waits for the other ranks and restores the environment.
+
+        Raises RuntimeError when one of them failed.
+        """
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        codes = [process.wait() for process in self.launched]
+        for name, value in self._environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        failed = {rank: code for rank, code in enumerate(codes, start=1) if code}
+        if failed:
+            raise RuntimeError(f"ranks ended with errors (rank: exit code): {failed}")
+
+    def abort(self) -> None:
+        """After an error on this rank: the others wait for it in vain, so they are ended."""
+        for process in self.launched:
+            process.terminate()
+
+    @property
+    def launched(self) -> list[subprocess.Popen]:
+        launcher = self._launcher
+        return launcher.procs if isinstance(launcher, Launcher) else []

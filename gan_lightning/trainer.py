@@ -1,0 +1,75 @@
+"""What of Lightning's Trainer a user sets, and how the Trainer of a run is built."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from gan_lightning.checkpoint import AtomicCheckpointIO
+from gan_lightning.strategy import PlayersStrategy
+from gan_lightning.types import PositiveInt
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The settings of Lightning's Trainer that make sense for two players; the rest is set by the run.
+
+    `max_epochs=None`: no limit. `log_every_n_steps` counts minibatches. `devices` above 1 starts one process each.
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    devices: PositiveInt | list[int] | Literal["auto"] = 1
+    num_nodes: PositiveInt = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    max_epochs: PositiveInt | None = None
+    log_every_n_steps: PositiveInt = 50
+    enable_progress_bar: bool = True
+    sync_batchnorm: bool = False
+    deterministic: bool | Literal["warn"] = False
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise ValueError(f"accelerator={self.accelerator}: no CUDA device is available here; use accelerator=cpu")
+        wanted = len(self.devices) if isinstance(self.devices, list) else self.devices
+        on_gpu = self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+        if on_gpu and isinstance(wanted, int) and wanted > torch.cuda.device_count():
+            raise ValueError(f"devices={self.devices}: there are {torch.cuda.device_count()} GPUs here")
+
+    def build(
+        self, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger], other_ranks: Sequence[str]
+    ) -> Trainer:
+        """The Trainer of the run in `folder`; `other_ranks`: the arguments of Python that start another rank."""
+        several = self.num_nodes > 1 or self.devices == "auto" or self.devices not in (1, [0])
+        return Trainer(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.num_nodes,
+            strategy=PlayersStrategy([sys.executable, *other_ranks]) if several else "auto",
+            precision=self.precision,
+            max_epochs=-1 if self.max_epochs is None else self.max_epochs,
+            log_every_n_steps=self.log_every_n_steps,
+            sync_batchnorm=self.sync_batchnorm,
+            deterministic=self.deterministic,
+            benchmark=self.benchmark,
+            detect_anomaly=self.detect_anomaly,
+            profiler=self.profiler,
+            default_root_dir=folder,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+        )
