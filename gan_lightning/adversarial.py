@@ -183,9 +183,9 @@ class AdversarialModule(LightningModule):
     def draw(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
         """This minibatch's part of what is drawn for the whole step over all ranks: a function of (seed, step)."""
         turn, part = divmod(self.counters.minibatches, self.step.accumulate)
-        world = self.trainer.world_size
+        world, rank = (self._trainer.world_size, self._trainer.global_rank) if self._trainer else (1, 0)
         everything = draw(self.step.accumulate * world * count, stream_of(self.seed, purpose, turn))
-        start = (part * world + self.global_rank) * count
+        start = (part * world + rank) * count
         return tree_map(lambda t: t[start : start + count].to(self.device, non_blocking=True), everything)
 
     def descend(self, player: PlayerName, losses: Losses) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from gan_lightning.steps import Counters
 from gan_lightning.types import PositiveFloat, PositiveInt
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -32,12 +33,17 @@ class Budget(Callback):
         self._handlers: dict[signal.Signals, Any] = {}
         self._since = 0.0
 
-    def used_up(self, module: Any) -> bool:
-        """True when a budget in images or generator steps is spent."""
-        counters = module.counters
+    def used_up_by(self, counters: Counters) -> bool:
+        """True when a budget is spent."""
+        return self._counted_out(counters) or self._timed_out(counters)
+
+    def _counted_out(self, counters: Counters) -> bool:
         return (self.images is not None and counters.images >= self.images) or (
             self.generator_steps is not None and counters.generator_steps >= self.generator_steps
         )
+
+    def _timed_out(self, counters: Counters) -> bool:
+        return self.minutes is not None and counters.seconds >= 60 * self.minutes
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._since = time.monotonic() - pl_module.counters.seconds
@@ -61,7 +67,8 @@ class Budget(Callback):
 
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
         module.counters.seconds = time.monotonic() - self._since
-        if self.used_up(module) or (trainer.world_size == 1 and self._asked(module)):
+        alone = trainer.world_size == 1
+        if self._counted_out(module.counters) or (alone and self._asked(module)):
             trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
@@ -70,4 +77,4 @@ class Budget(Callback):
             trainer.should_stop = trainer.should_stop or stop
 
     def _asked(self, module: Any) -> bool:
-        return self.signal is not None or (self.minutes is not None and module.counters.seconds >= 60 * self.minutes)
+        return self.signal is not None or self._timed_out(module.counters)

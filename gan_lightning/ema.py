@@ -37,11 +37,13 @@ class EMA(nn.Module):
     @torch.no_grad()
     def update(self, generator: nn.Module, images: int, images_seen: int) -> None:
         """average ← decay · average + (1 - decay) · weights; buffers (BatchNorm's statistics, counters) are copied."""
-        averages, weights = list(self.generator.parameters()), list(generator.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - self.decay(images, images_seen))
+        # torch._foreach_*: one launch for all tensors; torch.optim uses them, pyright only does not see them exported
+        averages: list[Tensor] = list(self.generator.parameters())
+        weights: list[Tensor] = list(generator.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - self.decay(images, images_seen))  # pyright: ignore[reportPrivateImportUsage]
         kept, buffers = list(self.generator.buffers()), list(generator.buffers())
         if buffers:
-            torch._foreach_copy_(kept, buffers)
+            torch._foreach_copy_(kept, buffers)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @torch.no_grad()

@@ -34,8 +34,7 @@ def initialize_weight(module: _ConvNd | nn.Linear, scheme: Scheme) -> None:
     weight = module.weight
     parametrized = parametrize.is_parametrized(module, "weight")
     if parametrized:  # spectral normalisation computes `weight`; what is learned, and drawn here, is the original
-        weight = module.parametrizations["weight"].original  # pyright: ignore[reportIndexIssue]
-        assert isinstance(weight, Tensor)
+        weight = module.get_parameter("parametrizations.weight.original")
     if scheme == "dcgan":
         nn.init.normal_(weight, 0.0, 0.02)
     elif scheme == "xavier":

@@ -26,6 +26,11 @@ class TensorBoard(TensorBoardLogger):
             purge_step=None if images is None else images + 1,
         )
 
+    @rank_zero_only
+    def save(self) -> None:
+        """Flushes the events. Lightning would write hyper-parameters a second time: config.yaml holds them."""
+        self.experiment.flush()
+
 
 class CSV(Logger):
     """`metrics.csv`: a line every `trainer.log_every_n_steps` minibatches, columns as they come.

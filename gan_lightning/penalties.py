@@ -29,17 +29,15 @@ def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *
     One-sided: max(0, ‖∇D(x̂)‖₂ - 1)² (their section 4, "Two-sided penalty"; WGAN-LP, Petzka et al. 2018).
     """
     weight = mixing.detach().float().reshape(-1, *[1] * (real.dim() - 1))  # (N, 1, ...)
-    with torch.autocast(real.device.type, enabled=False):
-        between = weight * real.detach().float() + (1 - weight) * fake.detach().float()  # x̂, (N, ...)
-        # vector_norm and not sqrt(sum of squares): its gradient at a zero vector is 0, the other's is NaN
-        excess = torch.linalg.vector_norm(input_gradients(judge, between), dim=1) - 1  # (N,)
-        return (relu(excess) if one_sided else excess).square()
+    between = weight * real.detach().float() + (1 - weight) * fake.detach().float()  # x̂, (N, ...)
+    # vector_norm and not sqrt(sum of squares): its gradient at a zero vector is 0, the other's is NaN
+    excess = torch.linalg.vector_norm(input_gradients(judge, between), dim=1) - 1  # (N,)
+    return (relu(excess) if one_sided else excess).square()
 
 
 def r1(judge: Judge, real: Tensor) -> Tensor:
     """R1, ‖∇D(x)‖² on real images without its factor γ/2: (N, ...) -> (N,). Mescheder et al. 2018, eq. 9."""
-    with torch.autocast(real.device.type, enabled=False):
-        return input_gradients(judge, real).square().sum(1)
+    return input_gradients(judge, real).square().sum(1)
 
 
 def r2(judge: Judge, fake: Tensor) -> Tensor:

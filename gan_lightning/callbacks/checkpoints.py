@@ -6,14 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import Callback, Trainer
 
 from gan_lightning.checkpoint import FOLDER, LAST
 from gan_lightning.types import PositiveFloat, PositiveInt
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Callback):
     """`checkpoints/last.ckpt` every few minutes, at the end and on interrupt; numbered ones every few epochs.
 
     Args:

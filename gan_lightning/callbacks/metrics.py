@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 
 class Diverged(RuntimeError):
@@ -27,9 +28,10 @@ class Metrics(Callback):
         if not module.log_due:
             return
         counters = module.counters
-        values = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=module.device) for v in module.metrics.values()])
+        on_device = {key: value for key, value in module.metrics.items() if isinstance(value, torch.Tensor)}
+        values = torch.stack([value.detach().float().to(module.device) for value in on_device.values()])
         values = trainer.strategy.reduce(values, reduce_op="mean") if trainer.world_size > 1 else values
-        self.last = dict(zip(module.metrics, values.tolist(), strict=True))
+        self.last = {**module.metrics, **dict(zip(on_device, values.tolist(), strict=True))}
         now, (then, images) = time.monotonic(), self._since
         self._since = (now, counters.images)
         self.images_per_second = (counters.images - images) / max(now - then, 1e-9)
@@ -48,3 +50,20 @@ class Metrics(Callback):
                     f"{key} is {self.last[key]} at minibatch {counters.minibatches}: training has diverged. "
                     f"The last checkpoint is from before; lower the learning rates or clip gradients (step.generator_clip)"
                 )
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        final = {f"final/{key}": value for key, value in self.last.items()}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and pl_module.config:
+                logger.log_hyperparams(flat(pl_module.config), final, step=pl_module.counters.images)
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"data": {"seed": 0}} -> {"data.seed": 0}: what TensorBoard's HParams tab takes."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found

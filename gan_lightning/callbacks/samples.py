@@ -69,9 +69,9 @@ class SampleGrids(Callback):
                 logger.experiment.add_image(tag, grid(images), step)
 
 
-def grid(images: Tensor) -> Tensor:
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
     """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes."""
-    columns = max(1, round(len(images) ** 0.5))
+    columns = columns or max(1, round(len(images) ** 0.5))
     levels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return make_grid(levels, nrow=columns, padding=2, pad_value=255)
 
@@ -81,10 +81,10 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 
 
-def save_grid(images: Tensor, path: Path) -> None:
+def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Writes images (N, C, H, W) in [-1, 1] as one PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_picture(grid(images)).save(path)
+    to_picture(grid(images, columns)).save(path)
 
 
 def save_film(folder: Path, most: int = 100) -> None:

@@ -14,7 +14,8 @@ LISTED = 140  # characters of a list of choices
 ADVICE: Mapping[str, str] = {
     "trainer.gradient_clip_val": "with two optimizers each player has its own limit: "
     "use step.generator_clip and step.discriminator_clip",
-    "trainer.gradient_clip_algorithm": "gradients are clipped by norm: use step.generator_clip and step.discriminator_clip",
+    "trainer.gradient_clip_algorithm": "gradients are clipped by norm: "
+    "use step.generator_clip and step.discriminator_clip",
     "trainer.accumulate_grad_batches": "with two optimizers Lightning cannot accumulate: use step.accumulate",
     "trainer.max_steps": "Lightning counts the steps of both players: use budget.generator_steps",
     "trainer.min_steps": "Lightning counts the steps of both players: use budget.generator_steps",
@@ -62,12 +63,12 @@ def shorten(text: str) -> str:
 
 
 def mistake(key: str, value: Any, reason: str) -> UserError:
-    """"key=value: reason"."""
+    """ "key=value: reason"."""
     return UserError(shorten(f"{key}={show(value)}: {reason}"))
 
 
 def listed(options: Iterable[str]) -> str:
-    """"a, b, c", cut where it becomes long."""
+    """ "a, b, c", cut where it becomes long."""
     names, text = list(options), ""
     for index, name in enumerate(names):
         more = f", {name}" if text else name

@@ -1,12 +1,11 @@
 """Constructor signatures: the only schema of the configurations."""
 
-import dataclasses
 import functools
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,6 +99,11 @@ def is_text(annotation: Any) -> bool:
     return {str} == {kind for kind in alternatives(annotation) if kind is not types.NoneType}
 
 
+def is_list(annotation: Any) -> bool:
+    kinds = [typing.get_origin(kind) or kind for kind in alternatives(annotation)]
+    return any(inspect.isclass(kind) and issubclass(kind, Sequence) and kind is not str for kind in kinds)
+
+
 def allows_none(annotation: Any) -> bool:
     return any(kind in (None, types.NoneType, Any) for kind in alternatives(annotation))
 
@@ -117,16 +121,3 @@ def choices(annotation: Any) -> list[Any]:
 def is_known(annotation: Any) -> bool:
     """Whether there is something to check: not for `Any`, a missing annotation or one left as a string."""
     return annotation is not UNKNOWN and annotation is not Any and not isinstance(annotation, str)
-
-
-def is_node_type(annotation: Any) -> bool:
-    """Whether only an object that a `_target_` makes may stand there (or null): a class that no plain value has."""
-    plain = (str, int, float, bool, list, tuple, dict, set, Path)
-    kinds = [kind for kind in alternatives(annotation) if kind is not types.NoneType]
-    return bool(kinds) and all(
-        typing.get_origin(kind) is Callable
-        or kind is Callable
-        or (inspect.isclass(kind) and kind not in plain and (dataclasses.is_dataclass(kind) or "pydantic" not in kind.__module__))
-        for kind in kinds
-        if typing.get_origin(kind) is not Literal
-    ) and not choices(annotation)

@@ -82,7 +82,7 @@ class Minibatches(ImageSet):
         return {key: value.unflatten(0, (-1, self.size)) for key, value in batch.items()}  # (K, B, ...)
 
 
-def as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_it_is(batch: Any) -> Any:
     """The collate function of batches that are tensors already."""
     return batch
 

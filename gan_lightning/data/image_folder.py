@@ -29,7 +29,7 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "box": Image.Resampling.BOX,
 }
-CHUNK = 64  # images a task of the thread pool
+CHUNK = 64  # most images that a task of the thread pool decodes
 LISTED = 10  # names shown in an error
 
 
@@ -57,7 +57,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """A 16-bit grey image scaled, not clipped, to 8 bits; its transparent level becomes white."""
     levels = np.asarray(image).astype(np.int64)  # (H, W)
     if levels.min() < 0 or levels.max() > 65535:
-        raise Unreadable("pixels of 32 bits: save it with 8 or 16 bits")
+        raise Unreadable("pixels outside 0..65535: save it with 8 or 16 bits")
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         levels = np.where(levels == transparent, 65535, levels)
@@ -120,11 +120,12 @@ class Decoder:
         self, paths: Sequence[Path], threads: int, keep: bool = True
     ) -> tuple[NDArray[np.uint8], dict[int, str]]:
         """Pixels (N, C, H, W), nothing where `keep` is false, and the reason for each index that cannot be read."""
+        chunk = max(1, min(CHUNK, len(paths) // threads))
         pixels = np.zeros((len(paths) if keep else 0, self.channels, self.size, self.size), np.uint8)
         unreadable: dict[int, str] = {}
 
         def decode_chunk(start: int) -> None:
-            for index in range(start, min(start + CHUNK, len(paths))):
+            for index in range(start, min(start + chunk, len(paths))):
                 try:
                     image = self.decode(paths[index])
                 except Unreadable as error:
@@ -136,7 +137,7 @@ class Decoder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # odd metadata of a file that reads well
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            starts = range(0, len(paths), CHUNK)
+            starts = range(0, len(paths), chunk)
             if threads == 1:
                 for start in starts:
                     decode_chunk(start)
@@ -175,18 +176,14 @@ def hashed(name: str) -> float:
     return int.from_bytes(digest, "little") / 2**64
 
 
-def chosen(names: Sequence[str], fraction: float) -> list[bool]:
-    """Which images are held out: about `fraction` of them, each by its own name, so that new files move no others.
+def held_out_count(names: Sequence[str], fraction: float) -> int:
+    """How many images are held out: those whose number is below `fraction`, so that new files move no others.
 
     Small folders keep at least one image on each side, where there are two and `fraction` is not 0.
     """
-    numbers = [hashed(name) for name in names]
-    held_out = [number < fraction for number in numbers]
-    if fraction > 0 and len(names) > 1 and not any(held_out):
-        held_out[numbers.index(min(numbers))] = True
-    if all(held_out):
-        held_out[numbers.index(max(numbers))] = False
-    return held_out
+    if fraction == 0 or len(names) < 2:
+        return 0
+    return min(max(1, sum(hashed(name) < fraction for name in names)), len(names) - 1)
 
 
 class ImageFolder(ImageData):
@@ -214,8 +211,8 @@ class ImageFolder(ImageData):
         self.memory_gb = memory_gb
 
     def check(self) -> None:
-        if not self.root.is_dir():
-            what = "not a folder" if self.root.exists() else "no such folder"
+        if not os.path.isdir(self.root):  # Path.is_dir raises where a parent cannot be entered
+            what = "not a folder" if os.path.exists(self.root) else "no such folder"
             raise UserError(f"data.root={self.root}: {what}")
         if not any(is_image(path) for path in self.files()):
             others = Counter(path.suffix.lower() or "no suffix" for path in self.files())
@@ -238,28 +235,31 @@ class ImageFolder(ImageData):
         if not self.labels or None in folders or len(classes) < 2:
             classes = []
 
+        # the held-out images have the smallest numbers and come last: both parts are views of the same pixels, and the
+        # first training images are of all classes
+        names.sort(key=hashed, reverse=True)
         fits = len(names) * self.channels * self.image_size**2 <= self.memory_gb * 2**30
         pixels, unreadable = self.decoder.decode_all([self.root / name for name in names], threads(), keep=fits)
-        readable = [index for index in range(len(names)) if index not in unreadable]
         if unreadable:
+            readable = [index for index in range(len(names)) if index not in unreadable]
             self.report({names[index]: reason for index, reason in unreadable.items()}, left=len(readable))
             pixels = pixels[readable] if fits else pixels
             names = [names[index] for index in readable]
 
         number = {name: label for label, name in enumerate(classes)}
         labels = torch.tensor([number.get(name.partition("/")[0], 0) for name in names], dtype=torch.int64)
-        held_out = torch.tensor(chosen(names, self.held_out_fraction))
 
-        def part(mask: Tensor) -> ImageSet:
+        def part(rows: slice) -> ImageSet:
             if fits:
-                return InMemory(torch.from_numpy(pixels)[mask], labels[mask])
-            return OnDisk([self.root / names[index] for index in mask.nonzero().flatten()], labels[mask], self.decoder)
+                return InMemory(torch.from_numpy(pixels[rows]), labels[rows])
+            return OnDisk([self.root / name for name in names[rows]], labels[rows], self.decoder)
 
-        return part(~held_out), part(held_out), classes
+        train = len(names) - held_out_count(names, self.held_out_fraction)
+        return part(slice(train)), part(slice(train, None)), classes
 
     def report(self, unreadable: dict[str, str], left: int) -> None:
         """Stops at files that cannot be read, or names those that are left out."""
-        lines = [f"\n  {self.root / name}: {reason}" for name, reason in unreadable.items()]
+        lines = [f"\n  {self.root / name}: {reason}" for name, reason in sorted(unreadable.items())]
         if not self.skip_unreadable:
             more = f"\n  and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
             raise UserError(

@@ -3,6 +3,8 @@
 60000 training and 10000 test images each, grey, 28×28.
 """
 
+import contextlib
+import io
 import socket
 from http.client import HTTPException
 from pathlib import Path
@@ -56,7 +58,8 @@ class MNIST(ImageData):
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(TIMEOUT)
         try:
-            self.source(self.root, download=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # one line for every mirror that fails: the error says it
+                self.source(self.root, download=True)
         except (RuntimeError, OSError, HTTPException) as error:
             reason = " ".join(str(error).split())
             raise self.not_there(f"the download failed: {reason}") from error

@@ -65,11 +65,11 @@ class DCGANDiscriminator(nn.Module):
         """base_channels: the width at half the image size, "ndf". norm: "batch" as in the paper; a critic with a
         gradient penalty must not mix samples and takes "layer" or "none" (Gulrajani et al. 2017, section 4)."""
         super().__init__()
-        smallest, (*wider, widest) = widths(base_channels, image_size)
+        smallest, narrowing = widths(base_channels, image_size)
         biased = norm != "batch"  # the counts of the usual DCGAN have no bias even where no norm follows
         layers: list[nn.Module] = []
         width = channels
-        for next_width in reversed([*wider, widest]):
+        for next_width in reversed(narrowing):
             first = not layers  # no norm on the images
             bias = biased and (first or norm == "none")
             layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=bias))  # halves the side
@@ -79,7 +79,7 @@ class DCGANDiscriminator(nn.Module):
                 layers.append(nn.GroupNorm(1, next_width))  # over (C, H, W) of one sample
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             width = next_width
-        layers.append(nn.Conv2d(widest, 1, smallest, bias=biased))  # a linear layer: (N, 1, 1, 1)
+        layers.append(nn.Conv2d(width, 1, smallest, bias=biased))  # a linear layer: (N, 1, 1, 1)
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:

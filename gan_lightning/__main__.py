@@ -1,0 +1,52 @@
+"""The command line: `python -m gan_lightning [train|sample|evaluate] key=value …`."""
+
+import difflib
+import importlib
+import sys
+
+from gan_lightning.errors import UserError
+
+COMMANDS = ("train", "sample", "evaluate")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0 done, 1 failed, 2 a user's mistake, 130 and 143 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return dispatch(arguments)
+    except UserError as error:
+        print(f"gan_lightning: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gan_lightning: interrupted", file=sys.stderr)
+        return 130
+
+
+def dispatch(arguments: list[str]) -> int:
+    command = "train"
+    if arguments and "=" not in arguments[0] and arguments[0][0] not in "-+~":
+        command = arguments.pop(0)
+        if command not in COMMANDS:
+            close = difflib.get_close_matches(command, COMMANDS, 1)
+            raise UserError(f"{command}: no such command; {f'did you mean {close[0]}? ' if close else ''}commands: {', '.join(COMMANDS)}")
+    if {"-h", "--help"} & set(arguments):
+        from gan_lightning.help import help_text
+
+        print(help_text(command))
+        return 0
+    if "--version" in arguments:
+        from gan_lightning import __version__
+
+        print(__version__)
+        return 0
+    from gan_lightning.callbacks.metrics import Diverged  # torch is imported from here on
+
+    try:
+        return importlib.import_module(f"gan_lightning.commands.{command}").run(arguments)
+    except Diverged as error:
+        print(f"gan_lightning: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

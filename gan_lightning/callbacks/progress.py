@@ -1,0 +1,131 @@
+"""What a person sees of a run: the banner, the progress bar, the summary."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from rich import progress
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from gan_lightning.budget import Budget
+from gan_lightning.callbacks.metrics import Metrics
+from gan_lightning.checkpoint import FOLDER, LAST
+from gan_lightning.steps import Counters
+
+LINE_SECONDS = 15.0  # where there is no terminal: a line this often
+
+
+class Progress(Callback):
+    """A bar with losses, images/s and the time left; plain lines where the output is no terminal."""
+
+    def __init__(self, metrics: Metrics, budget: Budget, shown: bool = True) -> None:
+        self.metrics = metrics
+        self.budget = budget
+        self.shown = shown
+        self.console = Console()
+        self.bar: progress.Progress | None = None
+        self._shown_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.shown = self.shown and trainer.is_global_zero
+        self._shown_at = time.monotonic()
+        self.total = total_images(trainer, pl_module, self.budget)
+        if self.shown and self.console.is_terminal:
+            self.bar = progress.Progress(
+                progress.TextColumn("epoch {task.fields[epoch]}"),
+                progress.BarColumn(),
+                progress.TextColumn("{task.completed:,} images"),
+                progress.TimeElapsedColumn(),
+                progress.TextColumn("left"),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[numbers]}"),
+                console=self.console,
+            )
+            counters = pl_module.counters
+            self.task = self.bar.add_task("", total=self.total, completed=counters.images, epoch=counters.epoch, numbers="")
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        now = time.monotonic()
+        if not self.shown or now - self._shown_at < (0.2 if self.bar else LINE_SECONDS):
+            return
+        self._shown_at = now
+        counters = pl_module.counters
+        if self.bar:
+            self.bar.update(self.task, completed=counters.images, epoch=counters.epoch, numbers=self.numbers())
+        else:
+            share = f" ({counters.images / self.total:.0%})" if self.total else ""
+            print(f"epoch {counters.epoch}: {counters.images:,} images{share}, {self.numbers()}", flush=True)
+
+    def numbers(self) -> str:
+        """The newest losses and the speed."""
+        losses = [f"{key} {self.metrics.last[key]:.3f}" for key in ("D/loss", "G/loss") if key in self.metrics.last]
+        return ", ".join([*losses, f"{self.metrics.images_per_second:,.0f} images/s"])
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if self.bar:
+            self.bar.update(self.task, completed=pl_module.counters.images, numbers=self.numbers())
+            self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def total_images(trainer: Trainer, module: Any, budget: Budget) -> int | None:
+    """Images until the first budget ends; None where only time ends the run."""
+    minibatch = trainer.datamodule.minibatch_size(trainer.world_size, module.step.accumulate) * trainer.world_size  # type: ignore[attr-defined]  # Lightning sets it
+    ends = []
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        ends.append(trainer.max_epochs * module.epoch_length * minibatch)
+    if budget.images:
+        ends.append(budget.images)
+    if budget.generator_steps:
+        ends.append(budget.generator_steps * minibatch * module.step.accumulate * module.step.critic_steps)
+    return min(ends, default=None)
+
+
+def count_parameters(network: nn.Module) -> str:
+    """"3,576,704": the trainable parameters."""
+    return f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}"
+
+
+def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Counters | None) -> None:
+    """What is about to be trained, on what, where."""
+    table = Table.grid(padding=(0, 2))
+    classes = f", {len(data.classes)} classes" if data.classes else ""
+    rows = {
+        "model": f"{type(module).__name__}: generator {count_parameters(module.generator)} parameters, "
+        f"discriminator {count_parameters(module.discriminator)}",
+        "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
+        f"{classes}, {len(data.held_out):,} held out; batches of {data.minibatch_size(trainer.world_size, module.step.accumulate)} per device",
+        "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
+        "folder": str(folder),
+    }
+    if counters:
+        rows["continues"] = f"epoch {counters.epoch}, {counters.generator_steps:,} generator steps, {counters.images:,} images"
+    for name, text in rows.items():
+        table.add_row(name, text)
+    Console().print(table)
+
+
+def summary(module: Any, folder: Path, *, interrupted: bool) -> None:
+    """Where the results are, and what to type next."""
+    counters = module.counters
+    grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"))
+    speed = counters.images / counters.seconds if counters.seconds else 0
+    lines = [
+        f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} generator "
+        f"steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
+        f"  pictures    {grids[-1] if grids else folder / 'samples'}",
+        f"  checkpoint  {folder / FOLDER / LAST}",
+        "Next:",
+        *([f"  python -m gan_lightning checkpoint='{folder}'"] if interrupted else []),
+        f"  python -m gan_lightning sample checkpoint='{folder}' count=64",
+        f"  python -m gan_lightning evaluate checkpoint='{folder}'",
+        "  tensorboard --logdir outputs",
+    ]
+    print("\n".join(lines), flush=True)

@@ -1,0 +1,36 @@
+"""From a checkpoint to a module, without unpickling and from allowed classes only."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
+from gan_lightning.commands.train import Settings
+from gan_lightning.config import check
+from gan_lightning.errors import UserError
+from gan_lightning.steps import Counters
+
+
+def load_module(given: Path, config: dict[str, Any] | None = None) -> AdversarialModule:
+    """The module of a run folder, a .ckpt or `latest`; `config` replaces the stored one."""
+    path = find_checkpoint(given)
+    checkpoint = read_checkpoint(path)
+    stored = check(config or checkpoint["config"], Settings)
+    module = instantiate(stored["model"])
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"checkpoint={path}: its weights do not fit its networks: {str(error)[:200]}") from None
+    module.config = stored
+    module.counters = Counters(**checkpoint["counters"])
+    return module.eval()
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The device of `auto`, `cpu` or `gpu`. Raises UserError for a GPU that is not there."""
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("accelerator=gpu: no CUDA device is available here; use accelerator=cpu")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")

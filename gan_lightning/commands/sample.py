@@ -1,0 +1,106 @@
+"""Draws images from a trained generator."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal, TypedDict, cast
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from gan_lightning.callbacks.samples import grid, save_grid, to_picture
+from gan_lightning.checkpoint import find_checkpoint, run_folder
+from gan_lightning.commands.loading import choose_device, load_module
+from gan_lightning.config import check, compose
+from gan_lightning.errors import UserError
+from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
+
+GRID_MOST = 1024  # images in grid.png
+KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
+
+
+class Settings(TypedDict):
+    """The keys of conf/sample.yaml."""
+
+    checkpoint: Path
+    output: Path | None
+    count: PositiveInt
+    seed: NonNegativeInt
+    grid: bool
+    label: NonNegativeInt | None
+    truncation: PositiveFloat | None
+    interpolate: bool
+    ema: bool
+    accelerator: Literal["auto", "cpu", "gpu"]
+
+
+def run(arguments: list[str]) -> int:
+    """The command: writes PNGs and a grid, or a walk between latents, to a folder that was empty before."""
+    settings = check(compose("sample", arguments, Settings), Settings)
+    module = load_module(Path(settings["checkpoint"])).to(choose_device(settings["accelerator"]))
+    label = settings["label"]
+    if label is not None and label >= module.classes:
+        has = f"it knows classes 0 to {module.classes - 1}" if module.classes else "it is not class-conditional"
+        raise UserError(f"label={label}: the model of {settings['checkpoint']} cannot be asked for it: {has}")
+    folder = output_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    if settings["interpolate"]:
+        walk(module, settings, folder)
+    else:
+        images = module.sample(
+            settings["count"], seed=settings["seed"], label=label, truncation=settings["truncation"], ema=settings["ema"]
+        )
+        for index, image in enumerate(images):
+            save_picture(image, folder / f"{index:05d}.png")
+        if settings["grid"]:
+            save_grid(images[:GRID_MOST], folder / "grid.png")
+    print(f"{folder}: {', '.join(sorted({*(f.name for f in folder.iterdir() if not f.stem.isdigit())}))}".rstrip(": "))
+    return 0
+
+
+def output_folder(settings: dict[str, Any]) -> Path:
+    """The folder asked for, which must be empty, or the first free <run>/sampled/<number>."""
+    if settings["output"]:
+        folder = Path(settings["output"]).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"output={folder}: exists and is not an empty folder; nothing is overwritten")
+        return folder
+    root = run_folder(find_checkpoint(Path(settings["checkpoint"]))) / "sampled"
+    taken = [int(f.name) for f in root.iterdir() if f.name.isdigit()] if root.exists() else []
+    return root / f"{max(taken, default=0) + 1:03d}"
+
+
+def save_picture(image: Tensor, path: Path) -> None:
+    """One image (C, H, W) in [-1, 1] as it is, without a frame."""
+    levels = ((image.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(path)
+
+
+def walk(module: Any, settings: dict[str, Any], folder: Path) -> None:
+    """walk.gif through the latents and back to the first, and strip.png: a row from each latent to the next."""
+    keys = min(settings["count"], KEYS_MOST)
+    if keys < 2:
+        raise UserError(f"count={settings['count']}: interpolate=true needs at least 2 latents")
+    latents = module.evaluation_latents(keys, settings["seed"], settings["truncation"])
+    labels = module.evaluation_labels(1, settings["label"] or 0)
+    network = module.sampler(ema=settings["ema"])
+    rows = []
+    for key in range(keys):
+        shares = torch.arange(FRAMES, device=module.device) / FRAMES  # (F,)
+        between = tree_map(lambda t, k=key: slerp(t[k], t[(k + 1) % keys], shares), latents)  # noqa: B023  # used at once
+        rows.append(module.render(network, between, None if labels is None else labels.expand(FRAMES)))
+    images = torch.cat(rows)  # (keys · F, C, H, W)
+    frames = [to_picture(grid(image[None])) for image in images]
+    frames[0].save(folder / "walk.gif", save_all=True, append_images=frames[1:], duration=80, loop=0)
+    save_grid(images, folder / "strip.png", columns=FRAMES)
+
+
+def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+    """Spherical interpolation (White 2016, "Sampling Generative Networks"): (...), (...), shares (F,) -> (F, ...)."""
+    a, b = start.flatten(), end.flatten()
+    angle = torch.acos((a @ b / (a.norm() * b.norm()).clamp_min(1e-8)).clamp(-1, 1))
+    if math.sin(cast(float, angle.item())) < 1e-4:  # the same direction: a straight line
+        mixed = torch.lerp(a, b, shares[:, None])
+    else:
+        mixed = (torch.sin((1 - shares) * angle)[:, None] * a + torch.sin(shares * angle)[:, None] * b) / torch.sin(angle)
+    return mixed.view(len(shares), *start.shape)

@@ -1,0 +1,219 @@
+"""Trains a model: a fresh run, a continued one, or a sweep of runs."""
+
+import logging
+import os
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypedDict
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.budget import EXIT_CODES, Budget
+from gan_lightning.callbacks.metrics import Metrics
+from gan_lightning.callbacks.progress import Progress, banner, summary
+from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, read_checkpoint, run_folder
+from gan_lightning.config import CONF, check, check_models, compose, hydra_arguments, override, sweep_jobs
+from gan_lightning.data.base import ImageData
+from gan_lightning.draws import stream_seed
+from gan_lightning.errors import UserError
+from gan_lightning.steps import Counters
+from gan_lightning.strategy import PlayersStrategy
+from gan_lightning.types import Node, NonNegativeInt
+
+CONFIG = "config.yaml"
+FIXED = (  # what a continued run keeps, because its weights or its place in the data depend on it
+    "seed",
+    "model._target_",
+    "model.generator",
+    "model.discriminator",
+    "model.classes",
+    "model.ema",
+    "data._target_",
+    "data.image_size",
+    "data.channels",
+)
+
+
+class Settings(TypedDict):
+    """The keys of conf/train.yaml."""
+
+    seed: NonNegativeInt
+    checkpoint: Path | None
+    weights: Path | None
+    step: Node
+    budget: Node
+    logger: Node
+    data: Node
+    model: Node
+    trainer: Node
+    samples: Node
+    checkpoints: Node
+
+
+def run(arguments: list[str]) -> int:
+    """The command: returns the exit code. Everything is checked before a folder is made."""
+    flags = {"-m", "--multirun"}
+    if flags & set(arguments):
+        return sweep([argument for argument in arguments if argument not in flags])
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("checkpoint=")]
+    if given and given[-1] not in ("", "null"):
+        others = [argument for argument in arguments if not argument.startswith("checkpoint=")]
+        return resume(Path(given[-1]), others)
+    config = compose("train", arguments, Settings)
+    settings = checked(check(config, Settings))
+    return start(settings, Path(config.hydra.run.dir))
+
+
+def checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same settings, once everything about them that can be known without work is known to be right."""
+    check_models(settings)
+    budget = settings["budget"]
+    if settings["trainer"].get("max_epochs") is None and not any(
+        budget.get(key) for key in ("images", "generator_steps", "minutes")
+    ):
+        raise UserError("trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes")
+    instantiate(settings["data"]).check()
+    return settings
+
+
+def start(settings: dict[str, Any], folder: Path) -> int:
+    """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
+    last = folder / FOLDER / LAST
+    if last.exists():
+        stored = read_checkpoint(last)["config"]
+        for key in FIXED:
+            old, new = OmegaConf.select(OmegaConf.create(stored), key), OmegaConf.select(OmegaConf.create(settings), key)
+            if old != new:
+                raise UserError(f"{key}: the run in {folder} was begun with other values; choose another folder")
+        return fit(settings, folder, last)
+    return fit(settings, folder)
+
+
+def resume(given: Path, arguments: list[str]) -> int:
+    """Continues a run in its folder with its own settings and the values in `arguments`."""
+    file = find_checkpoint(given)
+    checkpoint = read_checkpoint(file)
+    settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings))
+    folder = run_folder(file)
+    last = folder / FOLDER / LAST
+    if not (folder / CONFIG).exists():
+        folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d") / datetime.now().strftime("%H-%M-%S-%f_continued")
+    elif file.resolve() != last.resolve() and last.exists():
+        if read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:  # the run went on from here
+            folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))
+    return fit(settings, folder, file)
+
+
+def free_name(folder: Path) -> Path:
+    """`folder`, or the first of folder_2, folder_3 … that does not exist."""
+    number, name = 1, folder
+    while name.exists():
+        number += 1
+        name = folder.with_name(f"{folder.name}_{number}")
+    return name
+
+
+def sweep(arguments: list[str]) -> int:
+    """Several runs: every job is checked before the first begins."""
+    if any(argument.startswith("checkpoint=") for argument in arguments):
+        raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
+    for job in sweep_jobs("train", arguments, Settings):
+        checked(check(compose("train", job, Settings), Settings))
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        code = start(checked(check(config, Settings)), Path(HydraConfig.get().runtime.output_dir))
+        codes.append(code)
+        if code:
+            raise KeyboardInterrupt if code == EXIT_CODES[2] else RuntimeError(f"exit code {code}")
+
+    sys.argv = [sys.argv[0], "--multirun", *hydra_arguments("train", arguments, Settings)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
+    except KeyboardInterrupt:
+        return EXIT_CODES[2]
+    return max(codes, default=0)
+
+
+def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) -> int:
+    """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    quieten()
+    torch.manual_seed(stream_seed(settings["seed"], "initialization"))
+    data: ImageData = instantiate(settings["data"])
+    module: AdversarialModule = instantiate(settings["model"])
+    module.config = settings
+    data.setup()  # before the folder: a file that cannot be read leaves nothing behind
+    if settings["weights"]:
+        fine_tune(module, Path(settings["weights"]))
+    counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
+    budget: Budget = instantiate(settings["budget"])
+    most = settings["trainer"].get("max_epochs")
+    if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):
+        print(f"{folder}: finished after {counters.epoch} epochs and {counters.images} images; extend it with trainer.max_epochs= or budget.…")
+        return 0
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
+        point_latest(folder)
+    metrics = Metrics()
+    loggers = [make(folder, counters.images if counters else None) for make in instantiate(settings["logger"]).values()]
+    progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
+    trainer = instantiate(settings["trainer"]).build(
+        folder,
+        [budget, metrics, progress, instantiate(settings["samples"]), instantiate(settings["checkpoints"])],
+        loggers,
+        ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
+    )
+    if first:
+        banner(module, data, trainer, folder, counters)
+    strategy = trainer.strategy
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except BaseException:
+        if isinstance(strategy, PlayersStrategy):
+            strategy.abort()
+        raise
+    if isinstance(strategy, PlayersStrategy):
+        strategy.finish()
+    if first:
+        summary(module, folder, interrupted=budget.signal is not None)
+    return EXIT_CODES[budget.signal] if budget.signal else 0
+
+
+def quieten() -> None:
+    """Lightning's advice is for other programs: it knows neither our loaders nor our counters."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in ("You passed in a `val_dataloader`", "The '.*_dataloader' does not have many", "Found .* in eval mode", "`isinstance\\(treespec"):
+        warnings.filterwarnings("ignore", message)
+
+
+def fine_tune(module: AdversarialModule, given: Path) -> None:
+    """Puts the trained networks of a run into a module that begins anew."""
+    path = find_checkpoint(given)
+    trained = read_checkpoint(path)["state_dict"]
+    wanted = module.state_dict()
+    for key, value in wanted.items():
+        if key not in trained or trained[key].shape != value.shape:
+            has = tuple(trained[key].shape) if key in trained else "nothing"
+            raise UserError(f"weights={given}: {key} is {tuple(value.shape)} here and {has} there; use the same networks and sizes")
+    module.load_state_dict({key: trained[key] for key in wanted})
+
+
+def point_latest(folder: Path) -> None:
+    """outputs/latest becomes a link to the newest run; replaced at once, so that runs may start together."""
+    root = next((parent for parent in folder.absolute().parents if parent.name == "outputs"), None)
+    if root is None:
+        return
+    part = root / f".latest.{os.getpid()}"
+    part.unlink(missing_ok=True)
+    part.symlink_to(folder.absolute().relative_to(root), target_is_directory=True)
+    part.replace(root / "latest")
+

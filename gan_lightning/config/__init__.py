@@ -1,0 +1,27 @@
+"""The front door: what a user types becomes a checked configuration, or one short message.
+
+Constructor signatures are the schema: a key is valid when the constructor that its node names takes it, a value when
+it fits the annotation. Nothing is made before everything is checked.
+"""
+
+from gan_lightning.config.building import check_models, instantiate
+from gan_lightning.config.checking import check
+from gan_lightning.config.composition import CONF, compose, hydra_arguments, override, storable, sweep_jobs
+from gan_lightning.config.messages import ADVICE
+from gan_lightning.config.overrides import read_overrides
+from gan_lightning.config.signatures import ALLOWED
+
+__all__ = [
+    "ADVICE",
+    "ALLOWED",
+    "CONF",
+    "check",
+    "check_models",
+    "compose",
+    "hydra_arguments",
+    "instantiate",
+    "override",
+    "read_overrides",
+    "storable",
+    "sweep_jobs",
+]

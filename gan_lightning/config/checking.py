@@ -1,0 +1,260 @@
+"""Checks a whole configuration against the constructors it names, before a folder, data or network is made."""
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from gan_lightning.config.composition import plain_container
+from gan_lightning.config.messages import did_you_mean, mistake, shorten, show, unknown_key
+from gan_lightning.config.overrides import dotted_keys
+from gan_lightning.config.signatures import (
+    SPECIAL,
+    UNKNOWN,
+    allows_none,
+    choices,
+    is_known,
+    is_path,
+    locate,
+    parameters,
+    root_hints,
+)
+from gan_lightning.errors import UserError
+
+WORDS = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "path_type": "a path",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "none_required": "null",
+}
+OBJECTS = ("needs_python_object", "is_instance_of", "callable_type", "dataclass_type")  # what only a _target_ makes
+
+
+def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration as plain, resolved containers without Hydra's node; UserError at the first problem.
+
+    supplied: dotted patterns of constructor arguments that the code gives, not the configuration: "logger.*.folder".
+    """
+    unresolved = as_config(config)
+    checker = Checker(unresolved, supplied)
+    checker.missing(plain_container(unresolved))
+    resolved = resolve(unresolved)
+    hints = root_hints(schema)
+    for key, value in resolved.items():
+        if key not in hints:
+            raise unknown_key(key, value, dotted_keys(resolved, hints), list(hints))
+    for key, hint in hints.items():
+        if key in resolved:
+            checker.value(key, resolved[key], hint)
+        elif key in getattr(schema, "__required_keys__", hints):
+            raise UserError(f"{key}: must be given")
+    return resolved
+
+
+def as_config(config: Mapping[str, Any]) -> DictConfig:
+    """A composed configuration as it is; a stored one may follow its own keys and ask for nothing else."""
+    if isinstance(config, DictConfig):
+        return config
+    for key, text in texts(config):
+        if re.search(r"(?<!\\)(?:\\\\)*\$\{(?![\w.]+\})", text):  # a resolver, such as ${oc.env:…}
+            raise mistake(key, text, "a stored configuration may only name its own keys")
+    return OmegaConf.create(dict(config))
+
+
+def texts(value: Any, key: str = "") -> list[tuple[str, str]]:
+    """Every string in a value, with its dotted key."""
+    if isinstance(value, str):
+        return [(key, value)]
+    children = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, Mapping) else ()
+    return [found for name, child in children for found in texts(child, join(key, name))]
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain containers, interpolations replaced by what they name; Hydra's node left out."""
+    resolved: dict[str, Any] = {}
+    for key in config:
+        if key == "hydra":
+            continue
+        try:
+            node = config[key]
+            resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
+    return resolved
+
+
+def targets(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    """Every `_target_` in a value, with its dotted key."""
+    own = [(join(key, "_target_"), value["_target_"])] if isinstance(value, Mapping) and "_target_" in value else []
+    children = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, Mapping) else ()
+    return own + [found for name, child in children for found in targets(child, join(key, name))]
+
+
+def join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+class Checker:
+    """Walks through a resolved configuration; knows which keys follow others, so that the one to change is named."""
+
+    def __init__(self, unresolved: DictConfig, supplied: Sequence[str]) -> None:
+        self.followed: dict[str, str] = {}
+        self.supplied = supplied
+        self.follow(plain_container(unresolved))
+
+    def follow(self, value: Any, key: str = "") -> None:
+        """Note the keys whose value is nothing but another key's: image_size: ${data.image_size}."""
+        if isinstance(value, Mapping):
+            for name, child in value.items():
+                if join(key, name) != "hydra":
+                    self.follow(child, join(key, name))
+        elif isinstance(value, str) and (match := re.fullmatch(r"\$\{([\w.]+)\}", value)):
+            self.followed[key] = match[1]
+
+    def source(self, key: str) -> str:
+        """The key that a user would change."""
+        parts = key.split(".")
+        for end in range(len(parts), 0, -1):
+            beginning = ".".join(parts[:end])
+            if beginning in self.followed:
+                return self.source(".".join([self.followed[beginning], *parts[end:]]))
+        return key
+
+    def missing(self, value: Any, key: str = "") -> None:
+        if isinstance(value, Mapping):
+            for name, child in value.items():
+                if join(key, name) != "hydra":
+                    self.missing(child, join(key, name))
+        elif isinstance(value, str) and value == "???":
+            raise UserError(f"{key}: must be given: {key}=…")
+
+    def value(self, key: str, value: Any, annotation: Any = UNKNOWN) -> None:
+        """A value of any kind: nodes are walked through, the rest is compared with the annotation."""
+        if isinstance(value, Mapping) and "_target_" in value:
+            return self.node(key, value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise mistake(self.source(key), value, "must be a finite number")
+        if isinstance(value, Mapping):
+            for name, child in value.items():
+                self.value(join(key, name), child)
+        elif isinstance(value, list):
+            for index, child in enumerate(value):
+                self.value(join(key, index), child)
+        if is_path(annotation) and value == "":
+            raise mistake(self.source(key), value, "must not be empty")
+        if is_known(annotation) and not targets(value):
+            self.type(key, value, annotation)
+        return None
+
+    def type(self, key: str, value: Any, annotation: Any) -> None:
+        try:
+            type_adapter(annotation).validate_json(json.dumps(value, default=str), strict=True)
+        except PydanticUserError:  # an annotation that pydantic has no rule for
+            return
+        except ValidationError as error:
+            where, wrong, reason = explain(error.errors(include_url=False), value, annotation)
+            raise mistake(".".join([self.source(key), *where]), wrong, reason) from error
+
+    def node(self, key: str, node: Mapping[str, Any]) -> None:
+        """A `_target_` and its arguments."""
+        try:
+            target = locate(node["_target_"])
+        except UserError as error:
+            raise mistake(join(key, "_target_"), node["_target_"], str(error)) from error
+        partial = node.get("_partial_", False)
+        if not isinstance(partial, bool):
+            raise mistake(join(key, "_partial_"), partial, "must be true or false")
+        known = parameters(target)
+        for name, value in node.items():
+            if name in SPECIAL:
+                continue
+            if name not in known:
+                keys = [join(key, other) for other in known]
+                raise unknown_key(join(key, name), value, keys, list(known))
+            self.value(join(key, name), value, known[name].annotation)
+        for name, parameter in known.items():
+            if parameter.default is parameter.empty and name not in node and not partial:
+                dotted = join(key, name)
+                if not any(fnmatch(dotted, pattern) for pattern in self.supplied):
+                    raise UserError(f"{self.source(dotted)}: must be given: {self.source(dotted)}=…")
+        if partial:
+            self.optimizer(key, node, target)
+
+    def optimizer(self, key: str, node: Mapping[str, Any], target: Callable[..., Any]) -> None:
+        """PyTorch's optimizers check their numbers themselves: build one for a single weight."""
+        import torch
+
+        if not (inspect.isclass(target) and issubclass(target, torch.optim.Optimizer)):
+            return
+        build = cast(Callable[..., Any], target)
+        arguments = {name: value for name, value in node.items() if name not in SPECIAL}
+
+        def refusal(arguments: Mapping[str, Any]) -> Exception | None:
+            try:
+                build([torch.nn.Parameter(torch.zeros(1))], **arguments)
+            except (ValueError, TypeError, RuntimeError) as error:
+                return error
+            return None
+
+        error = refusal(arguments)
+        if error is None:
+            return
+        # The argument without which there is no complaint, or another one.
+        guilty = [
+            name
+            for name in arguments
+            if str(refusal({other: value for other, value in arguments.items() if other != name})) != str(error)
+        ]
+        if len(guilty) == 1:
+            raise mistake(self.source(join(key, guilty[0])), arguments[guilty[0]], str(error)) from error
+        raise UserError(shorten(f"{self.source(key)}: {error}")) from error
+
+
+def type_adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # dataclasses and the like bring a configuration of their own
+        return TypeAdapter(annotation)
+
+
+def explain(errors: Sequence[ErrorDetails], value: Any, annotation: Any) -> tuple[list[str], Any, str]:
+    """Where in the value, what stands there, and in a few words what may stand there."""
+    said = [error for error in errors if error["type"] not in OBJECTS]
+    if not said:
+        return [], value, "must be a node with _target_" + (" or null" if allows_none(annotation) else "")
+    where = max((indices(error) for error in said), key=len)  # a wrong item says more than "not a number"
+    said = [error for error in said if indices(error) == where]
+    kinds = {error["type"] for error in said}
+    if "missing" in kinds:
+        return [], value, "has too few items"
+    wrong = said[0]["input"]
+    others = [error for error in said if error["type"] not in (*WORDS, "literal_error")]
+    if others:  # a value of the right type that is out of range: only that
+        return where, wrong, others[0]["msg"].replace("Input should", "must").replace("after validation, ", "")
+    options = [show(option) for option in choices(annotation)] if not where else []
+    if kinds == {"literal_error"} and options:
+        return where, wrong, f"no such choice; {did_you_mean(show(wrong), options)}"
+    words = [WORDS[error["type"]] for error in said if error["type"] in WORDS]
+    words += options + (["null"] if allows_none(annotation) and not where else [])
+    if not words:  # choices inside a list
+        return where, wrong, said[0]["msg"].replace("Input should", "must")
+    return where, wrong, f"must be {' or '.join(dict.fromkeys(words))}"
+
+
+def indices(error: ErrorDetails) -> list[str]:
+    """The place in a list that an error is about; pydantic mixes in the names of the types it tried."""
+    return [str(part) for part in error["loc"] if isinstance(part, int)]

@@ -1,0 +1,285 @@
+"""From arguments to a configuration: groups first, then every key is looked up in what they give."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import gan_lightning
+from gan_lightning.config.messages import did_you_mean, mistake, shorten, unknown_key
+from gan_lightning.config.overrides import (
+    Override,
+    find,
+    parse,
+    product,
+    read_overrides,
+    sweep_values,
+    values,
+)
+from gan_lightning.errors import UserError
+
+PACKAGE = Path(next(iter(gan_lightning.__path__))).resolve()
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # a wheel's copy, else a checkout's
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Checked arguments: for every one its values as typed and in Hydra's grammar, more than one in a sweep.
+
+    `~key` has none.
+    """
+
+    groups: list[tuple[Override, list[str]]]
+    values: list[tuple[Override, list[tuple[str, str]]]]
+    base: DictConfig  # what the groups alone give
+
+    def in_hydra(self) -> list[str]:
+        """The same arguments as stock Hydra accepts them."""
+        groups = [f"{group.prefix}{group.key}={','.join(names)}" for group, names in self.groups if names]
+        texts = [f"{value.prefix}{value.key}={','.join(text for _, text in pairs)}" for value, pairs in self.typed()]
+        return groups + texts + self.deleted()
+
+    def first(self) -> list[str]:
+        """The same with the first value of every sweep."""
+        groups = [f"{group.prefix}{group.key}={names[0]}" for group, names in self.groups if names]
+        texts = [f"{value.prefix}{value.key}={pairs[0][1]}" for value, pairs in self.typed()]
+        return groups + texts + self.deleted()
+
+    def typed(self) -> list[tuple[Override, list[tuple[str, str]]]]:
+        return [(value, pairs) for value, pairs in self.values if pairs]
+
+    def deleted(self) -> list[str]:
+        """What `~key` takes away."""
+        return [str(override) for override, found in [*self.groups, *self.values] if not found]
+
+
+def compose(command: str, arguments: Sequence[str], schema: type, *, sweep: bool = False) -> DictConfig:
+    """conf/<command>.yaml with the arguments applied and Hydra's own node in it.
+
+    With `sweep`, comma lists and Hydra's sweep functions are accepted and their first values taken.
+    """
+    with hydra_loader() as loader:
+        checked = read(loader, command, read_overrides(arguments), schema, sweep)
+        config = run_hydra(command, checked.first()) if checked.values else checked.base
+        HydraConfig.instance().set_config(config)  # what ${hydra:…} reads
+    return config
+
+
+def hydra_arguments(command: str, arguments: Sequence[str], schema: type) -> list[str]:
+    """The same arguments, checked and rewritten so that stock Hydra accepts them with -m.
+
+    A comma separates the values of a sweep, also between paths; a path that holds one is put in quotes: 'a,b'.
+    """
+    with hydra_loader() as loader:
+        return read(loader, command, read_overrides(arguments), schema, sweep=True).in_hydra()
+
+
+def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[list[str]]:
+    """The arguments of every job of a sweep, as `compose` takes them.
+
+    Hydra's own sweeper runs through all combinations. Others choose as they go: here one job of first values.
+    """
+    with hydra_loader() as loader:
+        checked = read(loader, command, read_overrides(arguments), schema, sweep=True)
+        sweeper = checked.base.hydra.sweeper
+        params = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create({}), resolve=True)
+        assert isinstance(params, dict)
+        typed = {override.key for override in read_overrides(arguments)}
+        added = [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in typed]
+        if added:  # the space that a configuration asks for, below what the user typed
+            checked = read(loader, command, read_overrides([*added, *arguments]), schema, sweep=True)
+    lists: dict[str, list[str]] = {}
+    for group, names in checked.groups:
+        if names:
+            lists[group.prefix + group.key] = names
+    for value, pairs in checked.typed():
+        if not value.key.startswith("hydra."):
+            lists[value.prefix + value.key] = [text for text, _ in pairs]
+    if sweeper.get("_target_") != BASIC_SWEEPER:
+        lists = {key: texts[:1] for key, texts in lists.items()}
+    return [job + checked.deleted() for job in product(lists)]
+
+
+@contextmanager
+def hydra_loader() -> Iterator[ConfigLoader]:
+    """Hydra, looking at CONF."""
+    with hydra.initialize_config_dir(config_dir=str(CONF), job_name="gan_lightning", version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+def read(loader: ConfigLoader, command: str, overrides: Sequence[Override], schema: type, sweep: bool) -> Arguments:
+    """Check every argument against the groups, then against the configuration that they give."""
+    groups = [override for override in overrides if is_group(loader, override.key)]
+    chosen = [(group, group_names(loader, group, sweep)) for group in groups]
+    base = compose_groups(command, [(group, names[0] if names else None) for group, names in chosen])
+    plain = plain_container(base)
+    rest = [override for override in overrides if override not in groups]
+    # A new `_target_`, or a node written as a whole, decides which keys may stand beside it.
+    for override in sorted(rest, key=lambda override: not replaces_node(override)):
+        if not replaces_node(override):
+            break
+        find(plain, schema, override)
+        plain = updated(plain, override)
+    several = any(len(names) > 1 for _, names in chosen)
+    read_values = []
+    for override in rest:
+        place = find(plain, schema, override)
+        if override.prefix == "~" or override.value is None:
+            if not place.present:
+                raise mistake(override.key, override.value or "", "cannot be deleted: it is not there")
+            read_values.append((override, []))
+            continue
+        pairs = values(override, place, sweep and not override.key.startswith("hydra."))
+        # Keys were looked up here: Hydra may add those that only the constructor, or another job of the sweep, has.
+        add = not place.present or several or replaces_node(override) or override.prefix != ""
+        read_values.append((replace(override, prefix="++" if add else ""), pairs))
+    return Arguments(chosen, read_values, base)
+
+
+def replaces_node(override: Override) -> bool:
+    return override.key.endswith("._target_") or (override.value or "").lstrip().startswith("{")
+
+
+def updated(plain: dict[str, Any], override: Override) -> dict[str, Any]:
+    """A plain configuration with one value merged in."""
+    try:
+        value = parse(override).value()
+    except HydraException as error:
+        reason = "cannot be read: brackets or quotes do not match"
+        raise mistake(override.key, override.value, reason) from error
+    config = OmegaConf.create(plain)
+    OmegaConf.update(config, override.key, value, merge=True, force_add=True)
+    return plain_container(config)
+
+
+def plain_container(config: DictConfig) -> dict[str, Any]:
+    """Plain containers in which interpolations are still text."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def is_group(loader: ConfigLoader, key: str) -> bool:
+    """Whether an argument chooses an option of a group: model, network@model, hydra/launcher."""
+    group = key.partition("@")[0]
+    if group != key or "/" in group:
+        if not loader.get_group_options(group):
+            available = [name for name in loader.list_groups("") if name != "hydra"]
+            available += [f"hydra/{name}" for name in loader.list_groups("hydra")] if group.startswith("hydra/") else []
+            raise UserError(shorten(f"{key}: no such group; {did_you_mean(group, available)}"))
+        return True
+    return "." not in key and key in loader.list_groups("") and bool(options(loader, key))
+
+
+def options(loader: ConfigLoader, group: str) -> list[str]:
+    """What a group offers; files that begin with _ are parts of others."""
+    return [name for name in loader.get_group_options(group, ObjectType.CONFIG) if not name.startswith("_")]
+
+
+def group_names(loader: ConfigLoader, override: Override, sweep: bool) -> list[str]:
+    """The chosen options of a group, checked; several in a sweep."""
+    value, group = override.value, override.key.partition("@")[0]
+    if value is None or override.prefix == "~":
+        return []
+    available = options(loader, group)
+    names = [value]
+    try:
+        parsed = parse(override)
+    except HydraException:
+        parsed = None  # no option has a name that Hydra cannot read
+    if parsed is not None and parsed.is_sweep_override():
+        if not sweep:
+            raise mistake(override.key, value, "several values are a sweep: add -m")
+        parsed.config_loader = loader
+        names = sweep_values(override, parsed)
+        if value.lstrip().startswith("glob("):
+            names = [name for name in names if not name.startswith("_")]
+    for name in names:
+        if name not in available and name != "null":
+            raise mistake(override.key, name, f"no such {group}; {did_you_mean(name, available)}")
+    return names
+
+
+def compose_groups(command: str, groups: Sequence[tuple[Override, str | None]]) -> DictConfig:
+    """The configuration of the chosen options alone; None: the group is deleted."""
+    texts = [str(group) if name is None else f"{group.prefix}{group.key}={name}" for group, name in groups]
+    try:
+        return run_hydra(command, texts)
+    except UserError as error:
+        raise misplaced_group(command, groups) or error from error
+
+
+def misplaced_group(command: str, groups: Sequence[tuple[Override, str | None]]) -> UserError | None:
+    """For a group that exists and that this command does not choose from, or not under this name."""
+    chosen = [str(name) for name in run_hydra(command, []).hydra.runtime.choices if not str(name).startswith("hydra/")]
+    for group, name in groups:
+        if group.key not in chosen and not group.prefix:
+            bare = group.key.partition("@")[0]
+            packaged = [key for key in chosen if key.partition("@")[0] == bare]
+            if packaged:
+                return mistake(group.key, name, f"write {' or '.join(f'{key}={name}' for key in packaged)}")
+            return unknown_key(group.key, name, chosen, chosen)
+    return None
+
+
+def run_hydra(command: str, texts: Sequence[str]) -> DictConfig:
+    """Compose, with Hydra's mistakes in one paragraph."""
+    try:
+        return hydra.compose(command, list(texts), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error.__cause__ or error).partition("\n    full_key")[0]
+        prefix = next((text for text in texts if text in str(error)), None)
+        raise UserError(shorten(reason if prefix is None or prefix in reason else f"{prefix}: {reason}")) from error
+
+
+def override(
+    stored: Mapping[str, Any], arguments: Sequence[str], schema: type, *, fixed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A copy of a stored configuration (see `storable`) with values changed, for continuing a run.
+
+    Groups cannot be chosen again. fixed: dotted keys that stay as they are; typing the stored value again is no change.
+    """
+    plain = plain_container(OmegaConf.create(dict(stored)))
+    with hydra_loader() as loader:
+        for argument in read_overrides(arguments):
+            typed = argument.value or ""
+            if is_group(loader, argument.key):
+                kept = argument.key.partition("@")[0]
+                reason = f"a continued run keeps its {kept}; use weights=… to start a fresh run from its networks"
+                raise mistake(argument.key, typed, reason)
+            if argument.key.partition(".")[0] == "hydra":
+                raise mistake(argument.key, typed, "a continued run stays in its folder")
+            place = find(plain, schema, argument)
+            if argument.value is None or argument.prefix == "~":
+                raise mistake(argument.key, typed, "a continued run keeps its keys: give a value")
+            (_, text), *_ = values(argument, place, sweep=False)
+            changed = updated(plain, replace(argument, prefix="", value=text))
+            if any(pick(changed, key) != pick(plain, key) for key in fixed):
+                reason = "cannot change in a continued run; use weights=… to start a fresh run from its networks"
+                raise mistake(argument.key, typed, reason)
+            plain = changed
+    return plain
+
+
+def storable(config: DictConfig) -> dict[str, Any]:
+    """What a checkpoint keeps: plain containers without Hydra's node, in which keys that follow others still do."""
+    return {key: value for key, value in plain_container(config).items() if key != "hydra"}
+
+
+def pick(plain: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    node: Any = plain
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node

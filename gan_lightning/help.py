@@ -1,0 +1,153 @@
+"""The text of --help, read from the configuration files: their comments are the documentation."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning.config import CONF, compose
+from gan_lightning.config.messages import show
+from gan_lightning.config.signatures import choices, root_hints
+
+WIDTH = 80
+PROGRAM = "python -m gan_lightning"
+
+# Which keys to show; what they mean stands beside them in the files. Other commands show all of theirs.
+MOST_USED = {
+    "train": (
+        "data.root",
+        "data.image_size",
+        "data.batch_size",
+        "model.generator_optimizer.lr",
+        "model.discriminator_optimizer.lr",
+        "trainer.max_epochs",
+        "trainer.devices",
+        "trainer.precision",
+        "budget.generator_steps",
+        "budget.minutes",
+        "step.minibatches",
+        "step.critic_steps",
+        "step.accumulate",
+        "samples.every_images",
+        "checkpoints.every_minutes",
+        "seed",
+        "checkpoint",
+        "weights",
+    )
+}
+EXAMPLES = {
+    "train": (
+        f"{PROGRAM} model=wgan_gp data=mnist data.root=downloads",
+        f"{PROGRAM} data=image_folder data.root=photos data.image_size=64",
+        f"{PROGRAM} -m model=gan,dcgan,wgan_gp seed=1,2,3",
+    ),
+    "sample": (
+        f"{PROGRAM} sample checkpoint=latest",
+        f"{PROGRAM} sample checkpoint=latest count=16 seed=3 output=pictures",
+        f"{PROGRAM} sample checkpoint=latest interpolate=true",
+    ),
+    "evaluate": (
+        f"{PROGRAM} evaluate checkpoint=latest",
+        f"{PROGRAM} evaluate checkpoint=latest ema=false",
+        f"{PROGRAM} evaluate checkpoint=latest accelerator=cpu",
+    ),
+}
+
+
+def help_text(command: str, schema: type, description: str) -> str:
+    """Usage, models, groups, keys and examples of a command, at most WIDTH columns wide."""
+    config = compose(command, [], schema)
+    groups = own_groups(config)
+    training = groups or own_groups(compose("train", [], schema))
+    name = "[train]" if command == "train" else command
+    sections = [
+        f"usage: {PROGRAM} {name} [-m] key=value …",
+        textwrap.fill(description, WIDTH),
+        table("models" if groups else "models that can be trained", models()),
+        table(
+            "groups, chosen with group=option" if groups else "groups of the train command",
+            [(group, ", ".join(options(group))) for group in training],
+        ),
+        table("most used keys, with their defaults", list(keys(command, config, schema))),
+        "examples\n" + "\n".join(f"  {example}" for example in EXAMPLES.get(command, ())),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def own_groups(config: DictConfig) -> list[str]:
+    """The groups that a command chooses from: data, network@model."""
+    return [str(group) for group in config.hydra.runtime.choices if not str(group).startswith("hydra/")]
+
+
+def options(group: str) -> list[str]:
+    """The files of a group, without those that are parts of others."""
+    files = (CONF / group.partition("@")[0]).glob("*.yaml")
+    return sorted(file.stem for file in files if not file.stem.startswith("_"))
+
+
+def models() -> list[tuple[str, str]]:
+    """Every model and the first comment of its file."""
+    return [(name, first_comment(CONF / "model" / f"{name}.yaml")) for name in options("model")]
+
+
+def first_comment(file: Path) -> str:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+    return ""
+
+
+def keys(command: str, config: DictConfig, schema: type) -> Iterator[tuple[str, str]]:
+    """key=default and the comment beside it, or the choices of the schema."""
+    hints = root_hints(schema)
+    shown = MOST_USED.get(command) or [str(key) for key in config if key != "hydra"]
+    notes = comments(command, config)
+    for key in shown:
+        value = OmegaConf.select(config, key, default="…")
+        note = notes.get(key) or ", ".join(map(show, choices(hints.get(key))))
+        yield (f"{key}={'…' if OmegaConf.is_missing(config, key) else show(value)}", note)
+
+
+def comments(command: str, config: DictConfig) -> dict[str, str]:
+    """The comments at the ends of lines, by dotted key: of the command's file and of its groups, chosen options first."""
+    found = file_comments(CONF / f"{command}.yaml", "")
+    choice: Mapping[str, Any] = config.hydra.runtime.choices
+    for group in own_groups(config):
+        folder, _, package = group.partition("@")
+        for name in sorted(options(group), key=lambda name: name != choice[group]):
+            found = file_comments(CONF / folder / f"{name}.yaml", package or folder) | found
+    return found
+
+
+def file_comments(file: Path, package: str) -> dict[str, str]:
+    """The comments of one file of block-style mappings."""
+    found: dict[str, str] = {}
+    text = file.read_text(encoding="utf-8")
+    parents = [(-1, "" if "# @package _global_" in text else package)]
+    for line in text.splitlines():
+        match = re.match(r"(\s*)(\w+):(.*?)(?:\s#\s*(.+))?$", line)
+        if match is None:
+            continue
+        indent, name, _, comment = match.groups()
+        while parents[-1][0] >= len(indent):
+            parents.pop()
+        key = ".".join(part for part in (parents[-1][1], name) if part)
+        parents.append((len(indent), key))
+        if comment:
+            found[key] = comment
+    return found
+
+
+def table(title: str, rows: list[tuple[str, str]]) -> str:
+    """Two columns under a title; long texts go on below themselves."""
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [title]
+    for name, text in rows:
+        indent = " " * (width + 4)
+        wrapped = textwrap.wrap(text, WIDTH - len(indent)) or [""]
+        lines.append(f"  {name:<{width}}  {wrapped[0]}".rstrip())
+        lines += [indent + line for line in wrapped[1:]]
+    return "\n".join(lines)

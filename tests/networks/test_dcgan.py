@@ -1,0 +1,83 @@
+"""Sizes, ranges and published parameter counts of DCGAN's networks."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lightning.networks.dcgan import IMAGE_SIZES, DCGANDiscriminator, DCGANGenerator, Norm
+
+NORMS: list[Norm] = list(get_args(Norm))
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_parameter_counts() -> None:
+    with torch.device("meta"):
+        generator, discriminator = DCGANGenerator(100, 64, 64, 3), DCGANDiscriminator(64, 64, 3)
+    assert count(generator) == 3_576_704  # pytorch/examples
+    assert count(discriminator) == 2_765_568
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+def test_shapes_and_range(image_size: int, channels: int) -> None:
+    generator = DCGANGenerator(5, 2, image_size, channels)
+    assert generator.latent_size == 5
+    images = generator(10 * torch.randn(3, 5))
+    assert images.shape == (3, channels, image_size, image_size)
+    assert images.abs().max() <= 1
+    for norm in NORMS:
+        discriminator = DCGANDiscriminator(2, image_size, channels, norm)
+        assert discriminator(images).shape == (3,)
+        assert discriminator(images[:2], torch.zeros(2, dtype=torch.long)).shape == (2,)  # labels are ignored
+
+
+def test_sides_of_28() -> None:
+    sides = []
+    generator = DCGANGenerator(5, 2, 28, 1)
+    for layer in generator.layers:
+        layer.register_forward_hook(
+            lambda module, _, output: sides.append(output.shape[-1]) if isinstance(module, nn.ConvTranspose2d) else None
+        )
+    generator(torch.randn(2, 5))
+    assert sides == [7, 14, 28]
+
+
+@pytest.mark.parametrize("image_size", [0, 8, 27, 48, 512])
+def test_other_sizes_are_refused(image_size: int) -> None:
+    for build in (lambda: DCGANGenerator(5, 2, image_size, 1), lambda: DCGANDiscriminator(2, image_size, 1)):
+        with pytest.raises(ValueError, match=rf"image_size={image_size}\b.*16, 28, 32, 64, 128, 256"):
+            build()
+
+
+def test_norms() -> None:
+    def of_type(network: nn.Module, kind: type[nn.Module]) -> int:
+        return sum(isinstance(module, kind) for module in network.modules())
+
+    assert of_type(DCGANGenerator(5, 2, 64, 1), nn.BatchNorm2d) == 4  # all but the output
+    counts = [
+        (of_type(network, nn.BatchNorm2d), of_type(network, nn.GroupNorm))
+        for network in (DCGANDiscriminator(2, 64, 1, norm) for norm in NORMS)
+    ]
+    assert counts == [(3, 0), (0, 3), (0, 0)]  # all but the input and the logit
+
+
+@pytest.mark.parametrize("norm", ["layer", "none"])
+def test_a_critic_does_not_mix_samples(norm: Norm) -> None:
+    torch.manual_seed(0)
+    critic, images = DCGANDiscriminator(4, 16, 1, norm), torch.randn(6, 1, 16, 16)
+    torch.testing.assert_close(critic(images)[:2], critic(images[:2]))
+
+
+def test_double_backward() -> None:
+    for norm in NORMS:
+        discriminator, images = DCGANDiscriminator(2, 16, 1, norm), torch.randn(4, 1, 16, 16, requires_grad=True)
+        (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+        gradient.square().sum().backward()
+        weight = discriminator.get_parameter("layers.0.weight")
+        assert weight.grad is not None
+        assert torch.isfinite(weight.grad).all()

@@ -1,0 +1,64 @@
+"""Sizes, ranges and published parameter counts of the fully connected networks."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lightning.networks.mlp import Activation, MLPDiscriminator, MLPGenerator
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def of_type(network: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+def test_parameter_counts() -> None:
+    with torch.device("meta"):
+        generator = MLPGenerator(100, [128, 256, 512, 1024], 28, 1, activation="leaky_relu", batch_norm="but_first")
+        discriminator = MLPDiscriminator([512, 256], 28, 1)
+    assert count(generator) == 1_510_032  # PyTorch-GAN's GAN and WGAN
+    assert count(discriminator) == 533_505
+
+
+@pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (5, 3), (32, 3)])
+def test_shapes_and_range(image_size: int, channels: int) -> None:
+    generator = MLPGenerator(7, [16, 32], image_size, channels, batch_norm="all")
+    discriminator = MLPDiscriminator([32, 16], image_size, channels)
+    assert generator.latent_size == 7
+    images = generator(100 * torch.randn(6, 7))
+    assert images.shape == (6, channels, image_size, image_size)
+    assert images.abs().max() <= 1
+    assert discriminator(images).shape == (6,)
+    assert discriminator(images[:1], torch.zeros(1, dtype=torch.long)).shape == (1,)  # labels are ignored
+
+
+def test_batch_norm_where_asked() -> None:
+    counts = [
+        of_type(MLPGenerator(4, [8, 8, 8], 4, 1, batch_norm=where), nn.BatchNorm1d)
+        for where in ("none", "all", "but_first")
+    ]
+    assert counts == [0, 3, 2]
+
+
+def test_activations_and_dropout() -> None:
+    kinds: list[tuple[Activation, type[nn.Module]]] = [
+        ("relu", nn.ReLU),
+        ("leaky_relu", nn.LeakyReLU),
+        ("gelu", nn.GELU),
+    ]
+    for name, kind in kinds:
+        assert of_type(MLPGenerator(4, [8, 8], 4, 1, activation=name), kind) == 2
+        assert of_type(MLPDiscriminator([8, 8], 4, 1, activation=name), kind) == 2
+    assert of_type(MLPDiscriminator([8, 8], 4, 1, dropout=0.3), nn.Dropout) == 2
+    assert of_type(MLPDiscriminator([8, 8], 4, 1), nn.Dropout) == 0
+
+
+def test_every_parameter_has_a_gradient() -> None:
+    generator, discriminator = MLPGenerator(4, [8], 4, 1, batch_norm="all"), MLPDiscriminator([8], 4, 1)
+    discriminator(generator(torch.randn(8, 4))).sum().backward()
+    assert all(p.grad is not None for p in itertools.chain(generator.parameters(), discriminator.parameters()))

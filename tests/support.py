@@ -1,0 +1,70 @@
+"""A tiny data set, a tiny game and a way to fit them, for tests of the base."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.budget import Budget
+from gan_lightning.callbacks.metrics import Metrics
+from gan_lightning.commands.train import quieten
+from gan_lightning.data.base import ImageData, ImageSet, InMemory
+from gan_lightning.models.gan import GAN
+from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_lightning.steps import Step
+from gan_lightning.trainer import TrainerSettings
+
+
+class Blobs(ImageData):
+    """Random 8×8 pictures: bright in one corner of four, which is the label."""
+
+    def __init__(self, images: int = 64, **base: Any) -> None:
+        super().__init__(**{"batch_size": 8, "image_size": 8, "channels": 1, "seed": 0, **base})
+        self.images = images
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        stream = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 100, (self.images, 1, 8, 8), dtype=torch.uint8, generator=stream)
+        labels = torch.arange(self.images) % 4
+        for label in range(4):
+            row, column = divmod(label, 2)
+            pixels[labels == label, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
+        return InMemory(pixels, labels), InMemory(pixels[:16], labels[:16]), ["a", "b", "c", "d"]
+
+
+def game(rule: type[AdversarialModule] = GAN, *, seed: int = 0, step: Step | None = None, **settings: Any) -> Any:
+    """A small fully connected game without batch norm; the same weights for the same seed."""
+    torch.manual_seed(seed)
+    adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.9))
+    return rule(
+        **{
+            "generator": MLPGenerator(4, [16], 8, 1, "relu", "none"),
+            "discriminator": MLPDiscriminator([16], 8, 1, "leaky_relu"),
+            "generator_optimizer": adam,
+            "discriminator_optimizer": adam,
+            "step": step or Step(),
+            "seed": seed,
+            **settings,
+        }
+    )
+
+
+def fit(
+    module: AdversarialModule,
+    data: ImageData,
+    folder: Path,
+    *callbacks: Callback,
+    budget: Budget | None = None,
+    checkpoint: Path | None = None,
+    **trainer: Any,
+) -> Trainer:
+    """Trains with the project's own Trainer."""
+    quieten()
+    data.setup()
+    settings = TrainerSettings(**{"accelerator": "cpu", "max_epochs": 1, "log_every_n_steps": 1, **trainer})
+    built = settings.build(folder, [budget or Budget(), Metrics(), *callbacks], [], [])
+    built.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return built
