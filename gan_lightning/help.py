@@ -57,11 +57,16 @@ EXAMPLES = {
 }
 
 
-def help_text(command: str, schema: type, description: str) -> str:
-    """Usage, models, groups, keys and examples of a command, at most WIDTH columns wide."""
+def help_text(command: str, schema: type = dict, description: str = "") -> str:
+    """Usage, models, groups, keys and examples of a command, at most WIDTH columns wide.
+
+    schema: the command's TypedDict, for the choices of keys without a comment. description: else the first comment of
+    the command's file.
+    """
     config = compose(command, [], schema)
     groups = own_groups(config)
     training = groups or own_groups(compose("train", [], schema))
+    description = description or first_comment(CONF / f"{command}.yaml")
     name = "[train]" if command == "train" else command
     sections = [
         f"usage: {PROGRAM} {name} [-m] key=value …",
@@ -103,22 +108,28 @@ def first_comment(file: Path) -> str:
 def keys(command: str, config: DictConfig, schema: type) -> Iterator[tuple[str, str]]:
     """key=default and the comment beside it, or the choices of the schema."""
     hints = root_hints(schema)
-    shown = MOST_USED.get(command) or [str(key) for key in config if key != "hydra"]
     notes = comments(command, config)
-    for key in shown:
+    for key in MOST_USED.get(command) or [str(key) for key in config if key != "hydra"]:
         value = OmegaConf.select(config, key, default="…")
         note = notes.get(key) or ", ".join(map(show, choices(hints.get(key))))
-        yield (f"{key}={'…' if OmegaConf.is_missing(config, key) else show(value)}", note)
+        yield f"{key}={'…' if OmegaConf.is_missing(config, key) else show(value)}", note
 
 
 def comments(command: str, config: DictConfig) -> dict[str, str]:
-    """The comments at the ends of lines, by dotted key: of the command's file and of its groups, chosen options first."""
+    """The comments at the ends of lines of a command's file and of its groups, by dotted key.
+
+    Those of the chosen options; of others only for keys that the chosen ones lack, with the option in front.
+    """
     found = file_comments(CONF / f"{command}.yaml", "")
     choice: Mapping[str, Any] = config.hydra.runtime.choices
     for group in own_groups(config):
         folder, _, package = group.partition("@")
-        for name in sorted(options(group), key=lambda name: name != choice[group]):
-            found = file_comments(CONF / folder / f"{name}.yaml", package or folder) | found
+        for name in options(group):
+            for key, comment in file_comments(CONF / folder / f"{name}.yaml", package or folder).items():
+                if name == choice[group]:
+                    found[key] = comment
+                elif OmegaConf.select(config, key, default="…") == "…":
+                    found[key] = "; ".join([*filter(None, [found.get(key)]), f"{name}: {comment}"])
     return found
 
 

@@ -6,7 +6,7 @@ it fits the annotation. Nothing is made before everything is checked.
 
 from gan_lightning.config.building import check_models, instantiate
 from gan_lightning.config.checking import check
-from gan_lightning.config.composition import CONF, compose, hydra_arguments, override, storable, sweep_jobs
+from gan_lightning.config.composition import CONF, compose, hydra_arguments, override, sweep_jobs
 from gan_lightning.config.messages import ADVICE
 from gan_lightning.config.overrides import read_overrides
 from gan_lightning.config.signatures import ALLOWED
@@ -22,6 +22,5 @@ __all__ = [
     "instantiate",
     "override",
     "read_overrides",
-    "storable",
     "sweep_jobs",
 ]

@@ -7,50 +7,47 @@ from typing import Any
 import hydra
 from hydra.errors import InstantiationException
 
-from gan_lightning.config.checking import Checker, as_config, join, resolve, targets
+from gan_lightning.config.checking import Checker, as_config, join, targets
+from gan_lightning.config.composition import literal, pick, resolve
 from gan_lightning.config.messages import mistake, shorten
-from gan_lightning.config.overrides import escaped
 from gan_lightning.config.signatures import locate
 from gan_lightning.errors import UserError
 
-NOT_BUILT = ("trainer", "logger", "callbacks")  # their constructors open files or devices
-
 
 def check_models(config: Mapping[str, Any]) -> None:
-    """Build everything whose constructor does no work, on the meta device: contradictions between arguments.
-
-    A composed configuration, not yet resolved, gives better messages: they name the key that others follow.
-    """
+    """Build every root node on the meta device, where nothing is computed: constructors refuse contradictions."""
     import torch  # here: an unknown key must not wait for it
 
     unresolved = as_config(config)
     checker = Checker(unresolved, ())
-    for key, node in resolve(unresolved).items():
-        if isinstance(node, Mapping) and "_target_" in node and key not in NOT_BUILT:
+    resolved = resolve(unresolved)
+    for key, node in resolved.items():
+        if isinstance(node, Mapping) and "_target_" in node:
             try:
                 with torch.device("meta"):
                     instantiate(node)
             except InstantiationException as error:
-                raise refused(key, error, checker) from error
+                raise refused(key, error, checker, resolved) from error
 
 
 def instantiate(node: Mapping[str, Any], **arguments: Any) -> Any:
     """Build a checked, resolved node and the nodes in it; `arguments` are added, and complete a `_partial_` one.
 
-    Lists stay lists, and "${" in a path stays as it is.
+    Lists are plain lists.
     """
     for key, target in targets(node):
         try:
             locate(target)
         except UserError as error:
             raise mistake(key, target, str(error)) from error
+    node = literal(literal(node))  # Hydra resolves twice: once the whole node, once every value
     if not arguments:
-        return hydra.utils.instantiate(literal(node), _convert_="all")
+        return hydra.utils.instantiate(node, _convert_="all")
     # Not as Hydra's own keywords: it would take dataclasses among them for configurations.
-    return hydra.utils.instantiate(literal({**node, "_partial_": True}), _convert_="all")(**arguments)
+    return hydra.utils.instantiate({**node, "_partial_": True}, _convert_="all")(**arguments)
 
 
-def refused(key: str, error: InstantiationException, checker: Checker) -> Exception:
+def refused(key: str, error: InstantiationException, checker: Checker, config: Mapping[str, Any]) -> Exception:
     """A constructor's complaint with the dotted key in front; anything else than a mistake in values as it is."""
     cause = error.__cause__
     if isinstance(cause, UserError):
@@ -66,13 +63,8 @@ def refused(key: str, error: InstantiationException, checker: Checker) -> Except
     if match is None:
         return UserError(shorten(f"{checker.source(where)}: {message}"))
     name = checker.source(join(where, match[1]))
+    # A resolved configuration no longer says what it follows; sizes are typed once, in data, under the same name.
+    in_data = f"data.{match[1]}"
+    if key != "data" and pick(config, in_data) is not None and pick(config, in_data) == pick(config, name):
+        name = in_data
     return UserError(shorten(f"{name}={message[match.end() :]}"))
-
-
-def literal(value: Any) -> Any:
-    """A resolved value, with text that only looks like an interpolation kept from being one."""
-    if isinstance(value, Mapping):
-        return {key: literal(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [literal(child) for child in value]
-    return escaped(value) if isinstance(value, str) else value

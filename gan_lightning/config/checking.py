@@ -9,17 +9,17 @@ from fnmatch import fnmatch
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gan_lightning.config.composition import plain_container
-from gan_lightning.config.messages import did_you_mean, mistake, shorten, show, unknown_key
+from gan_lightning.config.composition import literal, plain_container, resolve
+from gan_lightning.config.messages import ADVICE, did_you_mean, mistake, shorten, show, unknown_key
 from gan_lightning.config.overrides import dotted_keys
 from gan_lightning.config.signatures import (
     SPECIAL,
     UNKNOWN,
     allows_none,
+    arguments_of,
     choices,
     is_known,
     is_path,
@@ -47,54 +47,27 @@ OBJECTS = ("needs_python_object", "is_instance_of", "callable_type", "dataclass_
 def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration as plain, resolved containers without Hydra's node; UserError at the first problem.
 
+    Plain containers are taken literally: what travels in a checkpoint never reads the environment.
     supplied: dotted patterns of constructor arguments that the code gives, not the configuration: "logger.*.folder".
     """
     unresolved = as_config(config)
+    hints = root_hints(schema)
+    for key in hints:
+        if key not in unresolved and key in getattr(schema, "__required_keys__", hints):
+            raise UserError(f"{key}: must be given")
     checker = Checker(unresolved, supplied)
     checker.missing(plain_container(unresolved))
     resolved = resolve(unresolved)
-    hints = root_hints(schema)
     for key, value in resolved.items():
         if key not in hints:
             raise unknown_key(key, value, dotted_keys(resolved, hints), list(hints))
-    for key, hint in hints.items():
-        if key in resolved:
-            checker.value(key, resolved[key], hint)
-        elif key in getattr(schema, "__required_keys__", hints):
-            raise UserError(f"{key}: must be given")
+        checker.value(key, value, hints[key])
     return resolved
 
 
 def as_config(config: Mapping[str, Any]) -> DictConfig:
-    """A composed configuration as it is; a stored one may follow its own keys and ask for nothing else."""
-    if isinstance(config, DictConfig):
-        return config
-    for key, text in texts(config):
-        if re.search(r"(?<!\\)(?:\\\\)*\$\{(?![\w.]+\})", text):  # a resolver, such as ${oc.env:…}
-            raise mistake(key, text, "a stored configuration may only name its own keys")
-    return OmegaConf.create(dict(config))
-
-
-def texts(value: Any, key: str = "") -> list[tuple[str, str]]:
-    """Every string in a value, with its dotted key."""
-    if isinstance(value, str):
-        return [(key, value)]
-    children = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, Mapping) else ()
-    return [found for name, child in children for found in texts(child, join(key, name))]
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """Plain containers, interpolations replaced by what they name; Hydra's node left out."""
-    resolved: dict[str, Any] = {}
-    for key in config:
-        if key == "hydra":
-            continue
-        try:
-            node = config[key]
-            resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        except OmegaConfBaseException as error:
-            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
-    return resolved
+    """A composed configuration as it is; plain containers, such as a stored one, hold nothing to be resolved."""
+    return config if isinstance(config, DictConfig) else OmegaConf.create(literal(config))
 
 
 def targets(value: Any, key: str = "") -> list[tuple[str, Any]]:
@@ -183,8 +156,7 @@ class Checker:
             if name in SPECIAL:
                 continue
             if name not in known:
-                keys = [join(key, other) for other in known]
-                raise unknown_key(join(key, name), value, keys, list(known))
+                raise self.no_argument(join(key, name), value, target, arguments_of(known, partial))
             self.value(join(key, name), value, known[name].annotation)
         for name, parameter in known.items():
             if parameter.default is parameter.empty and name not in node and not partial:
@@ -193,6 +165,14 @@ class Checker:
                     raise UserError(f"{self.source(dotted)}: must be given: {self.source(dotted)}=…")
         if partial:
             self.optimizer(key, node, target)
+
+    def no_argument(self, key: str, value: Any, target: Callable[..., Any], known: Sequence[str]) -> UserError:
+        """For a key that a constructor does not take, perhaps because it was written for another `_target_`."""
+        if key in ADVICE:
+            return mistake(key, value, ADVICE[key])
+        name = key.rpartition(".")[2]
+        reason = f"{target.__name__} takes no {name}; {did_you_mean(name, known)}; ~{key} removes it"
+        return mistake(key, value, reason)
 
     def optimizer(self, key: str, node: Mapping[str, Any], target: Callable[..., Any]) -> None:
         """PyTorch's optimizers check their numbers themselves: build one for a single weight."""

@@ -19,6 +19,7 @@ import gan_lightning
 from gan_lightning.config.messages import did_you_mean, mistake, shorten, unknown_key
 from gan_lightning.config.overrides import (
     Override,
+    escaped,
     find,
     parse,
     product,
@@ -91,14 +92,13 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
     Hydra's own sweeper runs through all combinations. Others choose as they go: here one job of first values.
     """
     with hydra_loader() as loader:
-        checked = read(loader, command, read_overrides(arguments), schema, sweep=True)
-        sweeper = checked.base.hydra.sweeper
-        params = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create({}), resolve=True)
-        assert isinstance(params, dict)
-        typed = {override.key for override in read_overrides(arguments)}
-        added = [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in typed]
-        if added:  # the space that a configuration asks for, below what the user typed
-            checked = read(loader, command, read_overrides([*added, *arguments]), schema, sweep=True)
+        typed = read_overrides(arguments)
+        checked = read(loader, command, typed, schema, sweep=True)
+        sweeper = plain_container(checked.base)["hydra"]["sweeper"]
+        space = read_overrides([f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()])
+        space = [override for override in space if override.key not in {argument.key for argument in typed}]
+        if space:  # what a configuration sweeps over, below what the user typed
+            checked = read(loader, command, [*space, *typed], schema, sweep=True)
     lists: dict[str, list[str]] = {}
     for group, names in checked.groups:
         if names:
@@ -142,7 +142,8 @@ def read(loader: ConfigLoader, command: str, overrides: Sequence[Override], sche
             continue
         pairs = values(override, place, sweep and not override.key.startswith("hydra."))
         # Keys were looked up here: Hydra may add those that only the constructor, or another job of the sweep, has.
-        add = not place.present or several or replaces_node(override) or override.prefix != ""
+        add = not place.present or override.prefix != "" or replaces_node(override)
+        add = add or (several and not override.key.startswith("hydra."))
         read_values.append((replace(override, prefix="++" if add else ""), pairs))
     return Arguments(chosen, read_values, base)
 
@@ -244,37 +245,79 @@ def run_hydra(command: str, texts: Sequence[str]) -> DictConfig:
 
 
 def override(
-    stored: Mapping[str, Any], arguments: Sequence[str], schema: type, *, fixed: Sequence[str] = ()
+    stored: Mapping[str, Any], arguments: Sequence[str], schema: type, fixed: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A copy of a stored configuration (see `storable`) with values changed, for continuing a run.
+    """A copy of what `check` returned, with values changed, for continuing a run. To be checked again.
 
     Groups cannot be chosen again. fixed: dotted keys that stay as they are; typing the stored value again is no change.
     """
-    plain = plain_container(OmegaConf.create(dict(stored)))
+    plain = literal(stored)
+    copies = followers(plain)
     with hydra_loader() as loader:
         for argument in read_overrides(arguments):
-            typed = argument.value or ""
-            if is_group(loader, argument.key):
-                kept = argument.key.partition("@")[0]
+            key, typed = argument.key, argument.value or ""
+            if is_group(loader, key):
+                kept = key.partition("@")[0]
                 reason = f"a continued run keeps its {kept}; use weights=… to start a fresh run from its networks"
-                raise mistake(argument.key, typed, reason)
-            if argument.key.partition(".")[0] == "hydra":
-                raise mistake(argument.key, typed, "a continued run stays in its folder")
+                raise mistake(key, typed, reason)
+            if key.partition(".")[0] == "hydra":
+                raise mistake(key, typed, "a continued run stays in its folder")
             place = find(plain, schema, argument)
             if argument.value is None or argument.prefix == "~":
-                raise mistake(argument.key, typed, "a continued run keeps its keys: give a value")
+                raise mistake(key, typed, "a continued run keeps its keys: give a value")
+            for copy, source in copies.items():
+                if f"{key}.".startswith(f"{copy}."):
+                    raise mistake(key, typed, f"{copy} follows {source}: change it there")
             (_, text), *_ = values(argument, place, sweep=False)
             changed = updated(plain, replace(argument, prefix="", value=text))
-            if any(pick(changed, key) != pick(plain, key) for key in fixed):
+            for copy, source in copies.items():
+                if f"{key}.".startswith(f"{source}."):
+                    moved = replace(argument, prefix="", key=copy + key[len(source) :], value=text)
+                    changed = updated(changed, moved)
+            if any(pick(changed, name) != pick(plain, name) for name in fixed):
                 reason = "cannot change in a continued run; use weights=… to start a fresh run from its networks"
-                raise mistake(argument.key, typed, reason)
+                raise mistake(key, typed, reason)
             plain = changed
-    return plain
+    return resolve(OmegaConf.create(plain))
 
 
-def storable(config: DictConfig) -> dict[str, Any]:
-    """What a checkpoint keeps: plain containers without Hydra's node, in which keys that follow others still do."""
-    return {key: value for key, value in plain_container(config).items() if key != "hydra"}
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain containers, interpolations replaced by what they name; Hydra's node left out."""
+    resolved: dict[str, Any] = {}
+    for key in config:
+        if key == "hydra":
+            continue
+        try:
+            node = config[key]
+            resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
+    return resolved
+
+
+def literal(value: Any) -> Any:
+    """Plain containers for OmegaConf, with text that only looks like an interpolation kept from being one."""
+    if isinstance(value, Mapping):
+        return {key: literal(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [literal(child) for child in value]
+    return escaped(value) if isinstance(value, str) else value
+
+
+def followers(plain: Mapping[str, Any]) -> dict[str, str]:
+    """Nodes that follow a root node, such as model.step: resolved values no longer say so, but name and content do."""
+    found: dict[str, str] = {}
+
+    def walk(node: Mapping[str, Any], prefix: str) -> None:
+        for name, child in node.items():
+            if isinstance(child, Mapping):
+                if prefix and plain.get(name) == child:
+                    found[f"{prefix}{name}"] = name
+                else:
+                    walk(child, f"{prefix}{name}.")
+
+    walk(plain, "")
+    return found
 
 
 def pick(plain: Mapping[str, Any], key: str) -> Any:

@@ -16,6 +16,7 @@ from gan_lightning.config.signatures import (
     SPECIAL,
     UNKNOWN,
     allows_none,
+    arguments_of,
     is_known,
     is_list,
     is_path,
@@ -122,7 +123,8 @@ def annotations(node: Mapping[str, Any], key: str, optional: bool) -> dict[str, 
         if optional:  # the check of the whole configuration will say it
             return {}
         raise mistake(f"{key}._target_", node["_target_"], str(error)) from error
-    return {name: parameter.annotation for name, parameter in parameters(target).items()}
+    known = parameters(target)
+    return {name: known[name].annotation for name in arguments_of(known, node.get("_partial_") is True)}
 
 
 def dotted_keys(node: Any, hints: Mapping[str, Any] | None = None, prefix: str = "") -> list[str]:

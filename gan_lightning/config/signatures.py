@@ -26,7 +26,8 @@ def locate(target: Any) -> Callable[..., Any]:
     found: Any = module
     for name in names:
         if not hasattr(found, name):
-            public = [other for other in vars(found) if not other.startswith("_")]
+            own = getattr(found, "__name__", "")
+            public = [other for other, thing in vars(found).items() if getattr(thing, "__module__", None) == own]
             raise UserError(f"does not exist; {did_you_mean(name, public)}")
         found = getattr(found, name)
     # A module holds what it imports (`….mnist.socket`): the name alone would let anything through.
@@ -65,6 +66,11 @@ def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
             break
     return found
+
+
+def arguments_of(known: Mapping[str, inspect.Parameter], partial: bool) -> list[str]:
+    """The arguments that a configuration may give: of a `_partial_` node the required ones come from the code."""
+    return [name for name, parameter in known.items() if not (partial and parameter.default is parameter.empty)]
 
 
 def signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -22,7 +22,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.types import Fraction, PositiveFloat
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: what some phones write as .jpg
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # by content, whatever the suffix
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "bicubic": Image.Resampling.BICUBIC,
@@ -99,7 +99,7 @@ class Decoder:
         except Unreadable:
             raise
         except UnidentifiedImageError as error:
-            raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image") from error
+            raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start") from error
         except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
             raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         return np.asarray(image).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
