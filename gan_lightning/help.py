@@ -46,7 +46,7 @@ EXAMPLES = {
     ),
     "sample": (
         f"{PROGRAM} sample checkpoint=latest",
-        f"{PROGRAM} sample checkpoint=latest count=16 seed=3 output=pictures",
+        f"{PROGRAM} sample checkpoint=latest count=16 output=pictures",
         f"{PROGRAM} sample checkpoint=latest interpolate=true",
     ),
     "evaluate": (
@@ -67,9 +67,9 @@ def help_text(command: str, schema: type = dict, description: str = "") -> str:
     groups = own_groups(config)
     training = groups or own_groups(compose("train", [], schema))
     description = description or first_comment(CONF / f"{command}.yaml")
-    name = "[train]" if command == "train" else command
+    name = "[train] [-m]" if command == "train" else command
     sections = [
-        f"usage: {PROGRAM} {name} [-m] key=value …",
+        f"usage: {PROGRAM} {name} key=value …",
         textwrap.fill(description, WIDTH),
         table("models" if groups else "models that can be trained", models()),
         table(

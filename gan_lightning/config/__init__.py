@@ -6,7 +6,8 @@ it fits the annotation. Nothing is made before everything is checked.
 
 from gan_lightning.config.building import check_models, instantiate
 from gan_lightning.config.checking import check
-from gan_lightning.config.composition import CONF, compose, hydra_arguments, override, sweep_jobs
+from gan_lightning.config.composition import CONF, compose, hydra_arguments, sweep_jobs
+from gan_lightning.config.continuing import override
 from gan_lightning.config.messages import ADVICE
 from gan_lightning.config.overrides import read_overrides
 from gan_lightning.config.signatures import ALLOWED

@@ -7,8 +7,8 @@ from typing import Any
 import hydra
 from hydra.errors import InstantiationException
 
-from gan_lightning.config.checking import Checker, as_config, join, targets
-from gan_lightning.config.composition import literal, pick, resolve
+from gan_lightning.config.checking import Checker, join, targets
+from gan_lightning.config.containers import as_config, literal, pick, resolve
 from gan_lightning.config.messages import mistake, shorten
 from gan_lightning.config.signatures import locate
 from gan_lightning.errors import UserError

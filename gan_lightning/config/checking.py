@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gan_lightning.config.composition import literal, plain_container, resolve
+from gan_lightning.config.containers import as_config, plain_container, resolve
 from gan_lightning.config.messages import ADVICE, did_you_mean, mistake, shorten, show, unknown_key
 from gan_lightning.config.overrides import dotted_keys
 from gan_lightning.config.signatures import (
@@ -63,11 +63,6 @@ def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = 
             raise unknown_key(key, value, dotted_keys(resolved, hints), list(hints))
         checker.value(key, value, hints[key])
     return resolved
-
-
-def as_config(config: Mapping[str, Any]) -> DictConfig:
-    """A composed configuration as it is; plain containers, such as a stored one, hold nothing to be resolved."""
-    return config if isinstance(config, DictConfig) else OmegaConf.create(literal(config))
 
 
 def targets(value: Any, key: str = "") -> list[tuple[str, Any]]:
@@ -224,15 +219,20 @@ def explain(errors: Sequence[ErrorDetails], value: Any, annotation: Any) -> tupl
     wrong = said[0]["input"]
     others = [error for error in said if error["type"] not in (*WORDS, "literal_error")]
     if others:  # a value of the right type that is out of range: only that
-        return where, wrong, others[0]["msg"].replace("Input should", "must").replace("after validation, ", "")
+        return where, wrong, in_our_words(others[0]["msg"])
     options = [show(option) for option in choices(annotation)] if not where else []
     if kinds == {"literal_error"} and options:
         return where, wrong, f"no such choice; {did_you_mean(show(wrong), options)}"
     words = [WORDS[error["type"]] for error in said if error["type"] in WORDS]
     words += options + (["null"] if allows_none(annotation) and not where else [])
     if not words:  # choices inside a list
-        return where, wrong, said[0]["msg"].replace("Input should", "must")
+        return where, wrong, in_our_words(said[0]["msg"])
     return where, wrong, f"must be {' or '.join(dict.fromkeys(words))}"
+
+
+def in_our_words(message: str) -> str:
+    """pydantic says "Input should be …", "Tuple should have …"."""
+    return re.sub(r"^\w+ should", "must", message).replace(" after validation", "")
 
 
 def indices(error: ErrorDetails) -> list[str]:

@@ -1,6 +1,6 @@
 """From arguments to a configuration: groups first, then every key is looked up in what they give."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import gan_lightning
+from gan_lightning.config.containers import plain_container
 from gan_lightning.config.messages import did_you_mean, mistake, shorten, unknown_key
 from gan_lightning.config.overrides import (
     Override,
-    escaped,
     find,
     parse,
     product,
@@ -94,7 +94,7 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
     with hydra_loader() as loader:
         typed = read_overrides(arguments)
         checked = read(loader, command, typed, schema, sweep=True)
-        sweeper = plain_container(checked.base)["hydra"]["sweeper"]
+        sweeper = plain_container(run_hydra(command, checked.first()))["hydra"]["sweeper"]
         space = read_overrides([f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()])
         space = [override for override in space if override.key not in {argument.key for argument in typed}]
         if space:  # what a configuration sweeps over, below what the user typed
@@ -162,13 +162,6 @@ def updated(plain: dict[str, Any], override: Override) -> dict[str, Any]:
     config = OmegaConf.create(plain)
     OmegaConf.update(config, override.key, value, merge=True, force_add=True)
     return plain_container(config)
-
-
-def plain_container(config: DictConfig) -> dict[str, Any]:
-    """Plain containers in which interpolations are still text."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def is_group(loader: ConfigLoader, key: str) -> bool:
@@ -242,87 +235,3 @@ def run_hydra(command: str, texts: Sequence[str]) -> DictConfig:
         reason = str(error.__cause__ or error).partition("\n    full_key")[0]
         prefix = next((text for text in texts if text in str(error)), None)
         raise UserError(shorten(reason if prefix is None or prefix in reason else f"{prefix}: {reason}")) from error
-
-
-def override(
-    stored: Mapping[str, Any], arguments: Sequence[str], schema: type, fixed: Sequence[str] = ()
-) -> dict[str, Any]:
-    """A copy of what `check` returned, with values changed, for continuing a run. To be checked again.
-
-    Groups cannot be chosen again. fixed: dotted keys that stay as they are; typing the stored value again is no change.
-    """
-    plain = literal(stored)
-    copies = followers(plain)
-    with hydra_loader() as loader:
-        for argument in read_overrides(arguments):
-            key, typed = argument.key, argument.value or ""
-            if is_group(loader, key):
-                kept = key.partition("@")[0]
-                reason = f"a continued run keeps its {kept}; use weights=… to start a fresh run from its networks"
-                raise mistake(key, typed, reason)
-            if key.partition(".")[0] == "hydra":
-                raise mistake(key, typed, "a continued run stays in its folder")
-            place = find(plain, schema, argument)
-            if argument.value is None or argument.prefix == "~":
-                raise mistake(key, typed, "a continued run keeps its keys: give a value")
-            for copy, source in copies.items():
-                if f"{key}.".startswith(f"{copy}."):
-                    raise mistake(key, typed, f"{copy} follows {source}: change it there")
-            (_, text), *_ = values(argument, place, sweep=False)
-            changed = updated(plain, replace(argument, prefix="", value=text))
-            for copy, source in copies.items():
-                if f"{key}.".startswith(f"{source}."):
-                    moved = replace(argument, prefix="", key=copy + key[len(source) :], value=text)
-                    changed = updated(changed, moved)
-            if any(pick(changed, name) != pick(plain, name) for name in fixed):
-                reason = "cannot change in a continued run; use weights=… to start a fresh run from its networks"
-                raise mistake(key, typed, reason)
-            plain = changed
-    return resolve(OmegaConf.create(plain))
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """Plain containers, interpolations replaced by what they name; Hydra's node left out."""
-    resolved: dict[str, Any] = {}
-    for key in config:
-        if key == "hydra":
-            continue
-        try:
-            node = config[key]
-            resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        except OmegaConfBaseException as error:
-            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
-    return resolved
-
-
-def literal(value: Any) -> Any:
-    """Plain containers for OmegaConf, with text that only looks like an interpolation kept from being one."""
-    if isinstance(value, Mapping):
-        return {key: literal(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [literal(child) for child in value]
-    return escaped(value) if isinstance(value, str) else value
-
-
-def followers(plain: Mapping[str, Any]) -> dict[str, str]:
-    """Nodes that follow a root node, such as model.step: resolved values no longer say so, but name and content do."""
-    found: dict[str, str] = {}
-
-    def walk(node: Mapping[str, Any], prefix: str) -> None:
-        for name, child in node.items():
-            if isinstance(child, Mapping):
-                if prefix and plain.get(name) == child:
-                    found[f"{prefix}{name}"] = name
-                else:
-                    walk(child, f"{prefix}{name}.")
-
-    walk(plain, "")
-    return found
-
-
-def pick(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    node: Any = plain
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node

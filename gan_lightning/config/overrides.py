@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Quote, QuotedS
 from hydra.core.override_parser.types import Override as Parsed
 from hydra.errors import HydraException
 
+from gan_lightning.config.containers import escaped
 from gan_lightning.config.messages import mistake, shorten, unknown_key
 from gan_lightning.config.signatures import (
     SPECIAL,
@@ -142,11 +143,6 @@ def quoted(text: str) -> str:
     return QuotedString(escaped(text), Quote.single).with_quotes()
 
 
-def escaped(text: str) -> str:
-    """With every "${" kept from being an interpolation: one backslash more, and those before it doubled."""
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
-
-
 def split_paths(value: str) -> list[str]:
     """A comma list of a sweep over paths; a path in quotes may hold commas."""
     values, position = [], 0
@@ -180,6 +176,10 @@ def values(override: Override, place: Place, sweep: bool) -> list[tuple[str, str
             return [(value, quoted(value))]  # as typed for a string; for other types the check says what is expected
         raise mistake(override.key, value, "cannot be read: brackets or quotes do not match") from error
     if parsed.is_sweep_override():
+        if override.key.startswith("hydra."):
+            raise mistake(
+                override.key, value, "Hydra's own keys take one value: put it in quotes, or in brackets for a list"
+            )
         if not sweep:
             several = "several values are a sweep: add -m"
             as_list = parsed.is_choice_sweep() and is_list(annotation)

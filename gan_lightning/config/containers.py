@@ -1,0 +1,63 @@
+"""Plain containers and OmegaConf's, and the way between them without losing a literal "${"."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gan_lightning.config.messages import shorten
+from gan_lightning.errors import UserError
+
+
+def plain_container(config: DictConfig) -> dict[str, Any]:
+    """Plain containers in which interpolations are still text."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Plain containers, interpolations replaced by what they name; Hydra's node left out."""
+    resolved: dict[str, Any] = {}
+    for key in config:
+        if key == "hydra":
+            continue
+        try:
+            node = config[key]
+            resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        except OmegaConfBaseException as error:
+            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
+    return resolved
+
+
+def as_config(config: Mapping[str, Any]) -> DictConfig:
+    """A composed configuration as it is; plain containers, such as a stored one, hold nothing to be resolved."""
+    if isinstance(config, DictConfig):
+        return config
+    made = OmegaConf.create(literal(config))
+    assert isinstance(made, DictConfig)
+    return made
+
+
+def literal(value: Any) -> Any:
+    """Plain containers for OmegaConf, with text that only looks like an interpolation kept from being one."""
+    if isinstance(value, Mapping):
+        return {key: literal(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [literal(child) for child in value]
+    return escaped(value) if isinstance(value, str) else value
+
+
+def escaped(text: str) -> str:
+    """With every "${" kept from being an interpolation: one backslash more, and those before it doubled."""
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", text)
+
+
+def pick(plain: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    node: Any = plain
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node

@@ -1,0 +1,27 @@
+"""Small files in the formats of the real data sets."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_idx(folder: Path, train: int = 40, test: int = 10) -> None:
+    """MNIST's four uncompressed idx files with random pictures."""
+    folder.mkdir(parents=True)
+    numbers = np.random.default_rng(0)
+    for name, count in (("train", train), ("t10k", test)):
+        pixels = numbers.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = numbers.integers(0, 10, count, dtype=np.uint8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes())
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
+
+
+def write_photos(folder: Path, count: int = 40) -> None:
+    """Small random PNGs in two class folders."""
+    numbers = np.random.default_rng(0)
+    for index in range(count):
+        place = folder / ("cats", "dogs")[index % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(numbers.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(place / f"{index:03d}.png")

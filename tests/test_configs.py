@@ -1,0 +1,56 @@
+"""Every file in conf/ composes, builds at its full size, and at test size runs three batches."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from gan_lightning.commands.train import Settings, run
+from gan_lightning.config import CONF, check, compose
+from tests.fake_data import write_idx, write_photos
+
+SHOWN = {group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml")) for group in ("model", "data", "experiment", "trainer")}
+CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
+
+
+def test_every_group_is_exercised() -> None:
+    """The other groups are parts of every run, or of a model."""
+    assert {f.parent.name for f in CONF.glob("*/*.yaml")} == {*SHOWN, "network", "step", "budget", "logger"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_builds_at_full_size(choice: str) -> None:
+    arguments = [choice, *(["data.root=."] if choice == "data=image_folder" else [])]
+    settings = check(compose("train", arguments, Settings), Settings)
+    with torch.device("meta"):
+        module = instantiate(settings["model"])
+        optimizers = module.configure_optimizers()
+    assert len(optimizers) == 2
+
+
+@pytest.mark.parametrize("choice", [c for c in CHOICES if c != "trainer=default"])
+def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
+    group, _, name = choice.partition("=")
+    data = []
+    if name in ("mnist", "fashion_mnist") or group == "experiment":
+        write_idx(tmp_path / "MNIST" / "raw")
+        write_idx(tmp_path / "FashionMNIST" / "raw")
+        data = [f"data.root={tmp_path}", "data.download=false"]
+    if name == "image_folder":
+        write_photos(tmp_path / "photos")
+        data = [f"data.root={tmp_path / 'photos'}", "data.image_size=16"]
+    debug = [] if group == "trainer" else ["trainer=debug"]
+    folder = tmp_path / "run"
+    assert run([choice, *debug, *data, "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
+    for made in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "samples/real.png", "samples/film.gif"):
+        assert (folder / made).exists(), made
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("network", sorted(f.stem for f in (CONF / "network").glob("*.yaml")))
+def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
+    settings = check(compose("train", [f"network@model={network}", "data.image_size=28"], Settings), Settings)
+    module = instantiate(settings["model"])
+    z = torch.randn(2, settings["model"]["generator"]["latent_size"])
+    assert module.judge(module.generator(z), None).shape == (2,)

@@ -1,0 +1,116 @@
+"""Two processes on the CPU: one folder, the same run as one process with twice the batch."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_lightning.checkpoint import read_checkpoint
+
+SMALL = [
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=2",
+    "budget.images=640",
+    "samples.every_images=320",
+    "samples.count=4",
+    "model.generator.latent_size=8",
+    # Adam divides by the gradient's size: without a floor it would blow rounding errors up to whole steps
+    "model.generator_optimizer.eps=0.01",
+    "model.discriminator_optimizer.eps=0.01",
+]
+
+
+def start(
+    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "gan_lightning")
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *program, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+        ["model=wgan_gp", "network@model=mlp", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+    ],
+    ids=["gan", "wgan_gp"],
+)
+def test_two_processes_equal_one_with_twice_the_batch(model: list[str], tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, extra in ((one, ["data.batch_size=64"]), (two, ["data.batch_size=32", "trainer.devices=2"])):
+        done = start(tmp_path, f"hydra.run.dir={folder}", *model, *SMALL, *extra)
+        assert done.returncode == 0, done.stderr
+    alone, together = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, two))
+    for run in (alone, together):
+        run["counters"].pop("seconds")
+    assert alone["counters"] == together["counters"]
+    torch.testing.assert_close(together["state_dict"], alone["state_dict"], rtol=1e-4, atol=1e-5)
+
+
+# The command line, with every rank writing what it ended with; the other ranks are started by this file too.
+HOOKED = """
+import os, sys
+from pathlib import Path
+import torch
+from gan_lightning import rank, strategy
+from gan_lightning.__main__ import main
+from gan_lightning.adversarial import AdversarialModule
+
+def write(module):
+    state = {"state": module.state_dict(), "optimizers": [p.optimizer.state_dict() for p in module.players.values()]}
+    torch.save(state, Path(module.trainer.default_root_dir) / f"rank{module.trainer.global_rank}.pt")
+
+begin = strategy.PlayersStrategy.__init__
+AdversarialModule.on_train_end = write
+strategy.PlayersStrategy.__init__ = lambda self, command: begin(self, [sys.executable, __file__, *command[3:]])
+sys.exit(rank.main() if "LOCAL_RANK" in os.environ else main())
+"""
+
+
+def test_ranks_end_bit_identical(tmp_path: Path) -> None:
+    folder, program = tmp_path / "run", tmp_path / "hooked.py"
+    program.write_text(HOOKED)
+    small = ["model.generator.base_channels=4", "model.discriminator.base_channels=4", "data.batch_size=32"]
+    done = start(tmp_path, f"hydra.run.dir={folder}", "model=dcgan", "trainer.devices=2", *small, *SMALL, program=[str(program)])
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)  # BatchNorm statistics too: averaged to be saved
+
+
+def test_a_sweep_on_two_processes_gives_every_rank_its_job(tmp_path: Path) -> None:
+    done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", "trainer.accelerator=cpu", "trainer.devices=2",
+                 f"hydra.sweep.dir={tmp_path / 'sweep'}", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
+    assert done.returncode == 0, done.stderr
+    runs = sorted(f for f in (tmp_path / "sweep").iterdir() if f.is_dir())
+    assert [read_checkpoint(f / "checkpoints" / "last.ckpt")["config"]["seed"] for f in runs] == [1, 2]
+    assert all(read_checkpoint(f / "checkpoints" / "last.ckpt")["counters"]["images"] == 3 * 16 for f in runs)
+
+
+DYING = """
+import sys
+from gan_lightning import strategy
+from gan_lightning.__main__ import main
+
+begin = strategy.PlayersStrategy.__init__
+strategy.PlayersStrategy.__init__ = lambda self, command: begin(self, [sys.executable, "-c", "raise SystemExit(3)"])
+sys.exit(main())
+"""
+
+
+def test_a_failing_rank_fails_the_run(tmp_path: Path) -> None:
+    program = tmp_path / "dying.py"
+    program.write_text(DYING)
+    done = start(tmp_path, "trainer=debug", "model=gan", "trainer.accelerator=cpu", "trainer.devices=2", program=[str(program)])
+    assert done.returncode != 0
+
+
+def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
+    """The second job meets a file where its folder should be; the first is done all the same."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1_gan_digits").write_text("in the way")
+    done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode not in (0, 2)
+    assert (tmp_path / "sweep" / "0_gan_digits" / "checkpoints" / "last.ckpt").exists()

@@ -1,0 +1,131 @@
+"""Interrupted anywhere and continued = never interrupted, through the command that users type."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands.train import run
+from gan_lightning.errors import UserError
+
+SMALL = {
+    "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+    "dcgan": ["model=dcgan", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
+    "wgan_gp": ["model=wgan_gp", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
+}
+COMMON = [
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=3",
+    "trainer.enable_progress_bar=false",
+    "data.batch_size=128",  # 11 minibatches an epoch
+    "data.flip=true",
+    "samples.every_images=1000",
+    "samples.count=4",
+    "model.generator_schedule={_target_: gan_lightning.schedules.Linear, horizon: 40}",
+    "model.discriminator_schedule={_target_: gan_lightning.schedules.Cosine, horizon: 40}",
+]
+MINIBATCHES = 27
+WALL_CLOCK = {"seconds", "images_per_second"}
+
+
+def train(folder: Path, *arguments: str) -> None:
+    assert run([f"hydra.run.dir={folder}", *COMMON, *arguments]) == 0
+
+
+def last(folder: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    checkpoint["counters"].pop("seconds")
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "counters")}
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_resumed_is_uninterrupted(model: str, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole, *SMALL[model], f"budget.images={MINIBATCHES * 128}")
+    stops = sorted(random.Random(model).sample(range(1, MINIBATCHES), 2))
+    train(parts, *SMALL[model], f"budget.images={stops[0] * 128}")
+    for stop in (stops[1], MINIBATCHES):
+        assert run([f"checkpoint={parts}", f"budget.images={stop * 128}"]) == 0
+    torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
+    assert lines(parts) == lines(whole)
+    assert {f.name for f in whole.glob("samples/*")} <= {f.name for f in parts.glob("samples/*")}
+
+
+def test_a_run_started_again_in_its_folder_goes_on(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole, *SMALL["gan"], "trainer.max_epochs=2")
+    train(parts, *SMALL["gan"], "trainer.max_epochs=1")
+    train(parts, *SMALL["gan"], "trainer.max_epochs=2")
+    torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
+    before = (parts / "checkpoints" / "last.ckpt").read_bytes()
+    train(parts, *SMALL["gan"], "trainer.max_epochs=2")  # finished: nothing is done, nothing is lost
+    assert (parts / "checkpoints" / "last.ckpt").read_bytes() == before
+    with pytest.raises(UserError, match="seed"):
+        train(parts, *SMALL["gan"], "trainer.max_epochs=3", "seed=5")
+
+
+def test_an_older_checkpoint_starts_a_new_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train(folder, *SMALL["gan"], "trainer.max_epochs=2", "checkpoints.every_epochs=1")
+    before = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    (first,) = folder.glob("checkpoints/e0001-*.ckpt")
+    assert run([f"checkpoint={first}"]) == 0
+    (branch,) = (f for f in tmp_path.iterdir() if f != folder)
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+    torch.testing.assert_close(last(branch), last(folder), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "fragment"),
+    [("model=gan", "model"), ("data=mnist", "data"), ("seed=3", "seed"), ("model.generator.hidden=[8]", "model.generator.hidden")],
+)
+def test_what_a_continued_run_keeps(argument: str, fragment: str, tmp_path: Path) -> None:
+    train(tmp_path / "run", *SMALL["gan"], "budget.images=128")
+    with pytest.raises(UserError, match=fragment):
+        run([f"checkpoint={tmp_path / 'run'}", argument])
+
+
+def test_weights_start_a_fresh_run_from_trained_networks(tmp_path: Path) -> None:
+    train(tmp_path / "first", *SMALL["gan"], "budget.images=1280")
+    trained = last(tmp_path / "first")
+    train(tmp_path / "second", *SMALL["gan"], "budget.images=128", f"weights={tmp_path / 'first'}", "model.ema=null")
+    again = last(tmp_path / "second")
+    assert again["counters"]["minibatches"] == 1
+    key = "generator.layers.0.weight"
+    step = (again["state_dict"][key] - trained["state_dict"][key]).abs().max()
+    assert 0 < step < 1e-3  # one step of Adam away
+    with pytest.raises(UserError, match="weights"):
+        train(tmp_path / "third", *SMALL["dcgan"], f"weights={tmp_path / 'first'}")
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_saves(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "gan_lightning", f"hydra.run.dir={folder}", *COMMON, *SMALL["gan"], "trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Interrupted" in output
+    images = last(folder)["counters"]["images"]
+    assert images > 0
+    assert run([f"checkpoint={folder}", f"budget.images={images + 128}"]) == 0
+    assert last(folder)["counters"]["images"] == images + 128
