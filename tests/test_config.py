@@ -172,6 +172,11 @@ def test_values_at_nodes_may_change_the_class() -> None:
     assert "betas" not in optimizer["model"]["generator_optimizer"]
 
 
+def test_groups_may_be_left_out() -> None:
+    assert front_door("experiment=null") == front_door("~experiment") == front_door()
+    assert "csv" not in front_door("~logger.csv")["logger"]
+
+
 def test_list_items_and_lists() -> None:
     assert front_door("model.generator_optimizer.betas.0=0.4")["model"]["generator_optimizer"]["betas"][0] == 0.4
     assert front_door("model.generator_optimizer.betas=[0.1,0.2]")["model"]["generator_optimizer"]["betas"] == [
@@ -261,6 +266,16 @@ REFUSED = [
     (["model.generator.foo=1"], ["model.generator.foo=1", "no such key"]),
     (["data.root=photos"], ["data.root=photos", "no such key in data", "image_size"]),
     (["seed.foo=1"], ["seed.foo=1", "no such key"]),
+    (["a.b.c=1"], ["a.b.c=1: no such key; choices", "seed"]),
+    (
+        ["model.discriminator_optimizer.foo=1"],
+        ["no such key in model.discriminator_optimizer; choices", "weight_decay"],
+    ),
+    (["+experiment=gan_mnist_relu"], ["write experiment=gan_mnist_relu"]),
+    (["model=wgan_gp", "model.loss=hinge"], ["model.loss=hinge", "WGANGP sets it"]),
+    (["model=null"], ["model: must be given"]),
+    (["seed=${nope}"], ["'nope' not found"]),
+    (["trainer.devices=2.5"], ["trainer.devices=2.5", "an integer"]),
     (["+foo=1"], ["foo=1", "no such key"]),
     (["++foo.bar=1"], ["foo.bar=1", "no such key"]),
     (["model.generator_optimizer.betas.7=1"], ["betas", "list of 2"]),
@@ -404,9 +419,9 @@ def test_sweeps_over_globs_leave_out_the_parts_of_others() -> None:
 
 
 def test_a_sweep_in_the_configuration() -> None:
-    params = "+hydra.sweeper.params={seed: '1,2', model: 'gan,wgan_gp'}"
+    params = "hydra.sweeper.params={seed: '1,2', model: 'gan,wgan_gp'}"
     assert sorted(sweep_jobs("train", [params], Settings)) == [
-        [f"model={model}", f"++seed={seed}"] for model in ("gan", "wgan_gp") for seed in (1, 2)
+        [f"model={model}", f"seed={seed}"] for model in ("gan", "wgan_gp") for seed in (1, 2)
     ]
     assert len(sweep_jobs("train", [params, "seed=5"], Settings)) == 2
 

@@ -59,6 +59,12 @@ def refused(key: str, error: InstantiationException, checker: Checker, config: M
     below = str(error).rpartition("full_key: ")[2].strip() if "full_key: " in str(error) else ""
     where = ".".join(part for part in (key, below) if part)
     message = str(cause)
+    twice = re.search(r"multiple values for keyword argument '(\w+)'", message)
+    if isinstance(cause, TypeError) and twice:
+        name = join(where, twice[1])
+        return mistake(
+            checker.source(name), pick(config, name), f"{pick(config, where)['_target_']} sets it: leave it out"
+        )
     match = re.match(r"([a-z_]\w*)=", message)
     if match is None:
         return UserError(shorten(f"{checker.source(where)}: {message}"))

@@ -62,7 +62,11 @@ class Arguments:
 
     def deleted(self) -> list[str]:
         """What `~key` takes away."""
-        return [str(override) for override, found in [*self.groups, *self.values] if not found]
+        return [
+            f"~{override.key}" if override.value == "null" else str(override)  # Hydra has no group=null
+            for override, found in [*self.groups, *self.values]
+            if not found
+        ]
 
 
 def compose(command: str, arguments: Sequence[str], schema: type, *, sweep: bool = False) -> DictConfig:
@@ -141,15 +145,17 @@ def read(loader: ConfigLoader, command: str, overrides: Sequence[Override], sche
             read_values.append((override, []))
             continue
         pairs = values(override, place, sweep and not override.key.startswith("hydra."))
-        # Keys were looked up here: Hydra may add those that only the constructor, or another job of the sweep, has.
-        add = not place.present or override.prefix != "" or replaces_node(override)
-        add = add or (several and not override.key.startswith("hydra."))
-        read_values.append((replace(override, prefix="++" if add else ""), pairs))
+        if not override.key.startswith("hydra."):
+            # The key was looked up here: Hydra may add what only the constructor, or another job of the sweep, has.
+            add = not place.present or override.prefix != "" or several or replaces_node(override)
+            override = replace(override, prefix="++" if add else "")
+        read_values.append((override, pairs))
     return Arguments(chosen, read_values, base)
 
 
 def replaces_node(override: Override) -> bool:
-    return override.key.endswith("._target_") or (override.value or "").lstrip().startswith("{")
+    value = (override.value or "").lstrip()
+    return not override.key.startswith("hydra.") and (override.key.endswith("._target_") or value.startswith("{"))
 
 
 def updated(plain: dict[str, Any], override: Override) -> dict[str, Any]:
@@ -184,7 +190,7 @@ def options(loader: ConfigLoader, group: str) -> list[str]:
 def group_names(loader: ConfigLoader, override: Override, sweep: bool) -> list[str]:
     """The chosen options of a group, checked; several in a sweep."""
     value, group = override.value, override.key.partition("@")[0]
-    if value is None or override.prefix == "~":
+    if value in (None, "null") or override.prefix == "~":
         return []
     available = options(loader, group)
     names = [value]
@@ -200,14 +206,14 @@ def group_names(loader: ConfigLoader, override: Override, sweep: bool) -> list[s
         if value.lstrip().startswith("glob("):
             names = [name for name in names if not name.startswith("_")]
     for name in names:
-        if name not in available and name != "null":
+        if name not in available:
             raise mistake(override.key, name, f"no such {group}; {did_you_mean(name, available)}")
     return names
 
 
 def compose_groups(command: str, groups: Sequence[tuple[Override, str | None]]) -> DictConfig:
     """The configuration of the chosen options alone; None: the group is deleted."""
-    texts = [str(group) if name is None else f"{group.prefix}{group.key}={name}" for group, name in groups]
+    texts = [f"{group.prefix}{group.key}={name}" if name is not None else f"~{group.key}" for group, name in groups]
     try:
         return run_hydra(command, texts)
     except UserError as error:
@@ -218,6 +224,8 @@ def misplaced_group(command: str, groups: Sequence[tuple[Override, str | None]])
     """For a group that exists and that this command does not choose from, or not under this name."""
     chosen = [str(name) for name in run_hydra(command, []).hydra.runtime.choices if not str(name).startswith("hydra/")]
     for group, name in groups:
+        if group.key in chosen and group.prefix in ("+", "++"):
+            return mistake(group.prefix + group.key, name, f"write {group.key}={name}")
         if group.key not in chosen and not group.prefix:
             bare = group.key.partition("@")[0]
             packaged = [key for key in chosen if key.partition("@")[0] == bare]
@@ -231,7 +239,12 @@ def run_hydra(command: str, texts: Sequence[str]) -> DictConfig:
     """Compose, with Hydra's mistakes in one paragraph."""
     try:
         return hydra.compose(command, list(texts), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        AttributeError,
+        ValueError,
+    ) as error:  # the last two: slips of theirs
         reason = str(error.__cause__ or error).partition("\n    full_key")[0]
         prefix = next((text for text in texts if text in str(error)), None)
         raise UserError(shorten(reason if prefix is None or prefix in reason else f"{prefix}: {reason}")) from error

@@ -88,16 +88,22 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return " ".join(parts)
 
 
-def unknown_key(key: str, value: Any, keys: Iterable[str], siblings: Iterable[str]) -> UserError:
-    """For a key that does not exist, among all `keys`; `siblings` are the names beside it."""
+def unknown_key(
+    key: str, value: Any, keys: Iterable[str], siblings: Iterable[str], parent: str | None = None
+) -> UserError:
+    """For a key that does not exist, among all `keys`; `siblings` are the names in `parent`, where the way ends."""
     if key in ADVICE:
         return mistake(key, value, ADVICE[key])
-    parent, _, name = key.rpartition(".")
+    if parent is None:
+        parent = key.rpartition(".")[0]
+    word, _, rest = key.removeprefix(f"{parent}.").partition(".")
     siblings, keys = list(siblings), list(keys)
-    here = [f"{parent}.{other}" if parent else other for other in difflib.get_close_matches(name, siblings, n=2)]
-    same_name = [other for other in keys if other.rpartition(".")[2] == name]
+    here = [f"{parent}.{name}" if parent else name for name in difflib.get_close_matches(word, siblings, n=2)]
+    longer = [f"{name}.{rest}" for name in here if f"{name}.{rest}" in keys]
+    same_name = [other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7)
-    close = list(dict.fromkeys(here + same_name + near))[:3]
+    found = dict.fromkeys(longer + (here if not rest else []) + same_name + near + here)
+    close = [name for name in found if not key.startswith(f"{name}.")][:3]
     if close:
         return mistake(key, value, f"no such key; did you mean {' or '.join(close)}?")
     return mistake(key, value, f"no such key{f' in {parent}' if parent else ''}; choices: {listed(siblings)}")

@@ -84,7 +84,7 @@ def find(config: Mapping[str, Any], schema: type, override: Override) -> Place:
             node, annotation = node[int(part)], UNKNOWN
             continue
         if not isinstance(node, Mapping):
-            raise unknown_key(key, value, dotted_keys(config, hints), [])
+            raise mistake(key, value, f"no such key; {parent} is a single value")
         known = hints if depth == 0 else annotations(node, parent, part in node)
         if part in node:
             node, annotation = node[part], known.get(part, UNKNOWN)
@@ -95,7 +95,7 @@ def find(config: Mapping[str, Any], schema: type, override: Override) -> Place:
         else:
             siblings = [name for name in dict.fromkeys([*node, *known]) if name not in (*SPECIAL, "hydra")]
             keys = dotted_keys(config, hints) + [f"{parent}.{name}" for name in siblings if parent]
-            raise unknown_key(key, value, keys, siblings)
+            raise unknown_key(key, value, keys, siblings, parent)
     return Place(annotation, present=True)
 
 
@@ -109,7 +109,7 @@ def find_in_hydra(config: Mapping[str, Any], override: Override) -> Place:
         if not isinstance(node, Mapping) or part not in node:
             siblings = list(node) if isinstance(node, Mapping) else []
             keys = [".".join([*parts[:depth], name]) for name in siblings]
-            raise unknown_key(override.key, override.value or "", keys, siblings)
+            raise unknown_key(override.key, override.value or "", keys, siblings, ".".join(parts[:depth]))
         node = node[part]
     return Place(UNKNOWN, present=True)
 
