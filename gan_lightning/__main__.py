@@ -28,7 +28,8 @@ def dispatch(arguments: list[str]) -> int:
         command = arguments.pop(0)
         if command not in COMMANDS:
             close = difflib.get_close_matches(command, COMMANDS, 1)
-            raise UserError(f"{command}: no such command; {f'did you mean {close[0]}? ' if close else ''}commands: {', '.join(COMMANDS)}")
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(f"{command}: no such command; {hint}commands: {', '.join(COMMANDS)}")
     if {"-h", "--help"} & set(arguments):
         from gan_lightning.help import help_text
 

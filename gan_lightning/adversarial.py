@@ -31,7 +31,9 @@ Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "la
 Latents = Any  # a tensor (N, ...) or a dict of them
 Fakes = Any  # a tensor (N, C, H, W) or a dict of them
 
-BLOCK = 64  # evaluation latents are drawn in blocks of this many, so that sample i never depends on how many are asked for
+BLOCK = (
+    64  # evaluation latents are drawn in blocks of this many, so that sample i never depends on how many are asked for
+)
 STATISTICS_BLOCKS = 8  # blocks of samples that BatchNorm statistics are averaged over before sampling
 
 
@@ -270,7 +272,7 @@ class AdversarialModule(LightningModule):
 
     @torch.no_grad()
     def render(self, network: nn.Module, latents: Latents, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], float32 whatever the precision of training. Draws nothing from its streams."""
+        """Images (N, C, H, W) in [-1, 1], float32 whatever the precision of training."""
         with torch.autocast(self.device.type, enabled=False):
             return network(latents, labels).float()
 
@@ -296,7 +298,9 @@ class AdversarialModule(LightningModule):
         networks = {"discriminator": self.discriminator, "generator": self.generator}
         clips = {"discriminator": step.discriminator_clip, "generator": step.generator_clip}
         self.players: dict[PlayerName, Player] = {
-            name: Player(networks[name], self.optimizer_factories[name], self.schedules[name] or Constant(), clips[name])
+            name: Player(
+                networks[name], self.optimizer_factories[name], self.schedules[name] or Constant(), clips[name]
+            )
             for name in ("discriminator", "generator")
         }
         return [player.optimizer for player in self.players.values()]
@@ -305,9 +309,9 @@ class AdversarialModule(LightningModule):
         trainer = self.trainer
         data = cast(Any, trainer).datamodule
         self.epoch_length: int = data.epoch_length(trainer.world_size, self.step.accumulate)
-        self.log_every = trainer.log_every_n_steps
+        self.log_every: int = cast(Any, trainer).log_every_n_steps
         self.watchers = [c for c in cast(Any, trainer).callbacks if isinstance(c, MinibatchWatcher)]
-        progress = trainer.fit_loop.epoch_progress.current  # Lightning counts epochs on from ours
+        progress = cast(Any, trainer).fit_loop.epoch_progress.current  # Lightning counts epochs on from ours
         progress.ready = progress.started = progress.processed = progress.completed = self.counters.epoch
 
     def on_train_start(self) -> None:

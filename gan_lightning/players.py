@@ -81,4 +81,3 @@ def average_buffers(network: nn.Module, world: int) -> None:
     torch.distributed.all_reduce(flat)
     for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(part.view_as(buffer))
-

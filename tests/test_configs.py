@@ -10,7 +10,10 @@ from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose
 from tests.fake_data import write_idx, write_photos
 
-SHOWN = {group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml")) for group in ("model", "data", "experiment", "trainer")}
+SHOWN = {
+    group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml"))
+    for group in ("model", "data", "experiment", "trainer")
+}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 
 

@@ -74,15 +74,27 @@ def test_ranks_end_bit_identical(tmp_path: Path) -> None:
     folder, program = tmp_path / "run", tmp_path / "hooked.py"
     program.write_text(HOOKED)
     small = ["model.generator.base_channels=4", "model.discriminator.base_channels=4", "data.batch_size=32"]
-    done = start(tmp_path, f"hydra.run.dir={folder}", "model=dcgan", "trainer.devices=2", *small, *SMALL, program=[str(program)])
+    done = start(
+        tmp_path, f"hydra.run.dir={folder}", "model=dcgan", "trainer.devices=2", *small, *SMALL, program=[str(program)]
+    )
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     torch.testing.assert_close(first, second, rtol=0, atol=0)  # BatchNorm statistics too: averaged to be saved
 
 
 def test_a_sweep_on_two_processes_gives_every_rank_its_job(tmp_path: Path) -> None:
-    done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", "trainer.accelerator=cpu", "trainer.devices=2",
-                 f"hydra.sweep.dir={tmp_path / 'sweep'}", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
+    done = start(
+        tmp_path,
+        "-m",
+        "model=gan",
+        "seed=1,2",
+        "trainer=debug",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+        "model.generator.hidden=[8]",
+        "model.discriminator.hidden=[8]",
+    )
     assert done.returncode == 0, done.stderr
     runs = sorted(f for f in (tmp_path / "sweep").iterdir() if f.is_dir())
     assert [read_checkpoint(f / "checkpoints" / "last.ckpt")["config"]["seed"] for f in runs] == [1, 2]
@@ -103,7 +115,9 @@ sys.exit(main())
 def test_a_failing_rank_fails_the_run(tmp_path: Path) -> None:
     program = tmp_path / "dying.py"
     program.write_text(DYING)
-    done = start(tmp_path, "trainer=debug", "model=gan", "trainer.accelerator=cpu", "trainer.devices=2", program=[str(program)])
+    done = start(
+        tmp_path, "trainer=debug", "model=gan", "trainer.accelerator=cpu", "trainer.devices=2", program=[str(program)]
+    )
     assert done.returncode != 0
 
 

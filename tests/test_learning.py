@@ -27,7 +27,7 @@ COMMON = [
 
 def frechet_distance(images: Tensor) -> float:
     """Between Gaussians over 20 principal components of the real 8×8 digits: images (N, 1, 16, 16) in [-1, 1]."""
-    real = load_digits().data / 8 - 1  # (1797, 64)
+    real = np.asarray(load_digits(return_X_y=True)[0]) / 8 - 1  # (1797, 64)
     ours = avg_pool2d(images, 2).flatten(1).numpy()
     axes = PCA(20, random_state=0).fit(real)
     a, b = axes.transform(real), axes.transform(ours)
@@ -49,7 +49,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 
 def test_the_score_tells_real_from_noise() -> None:
-    digits = torch.tensor(load_digits().images[:, None] / 8 - 1, dtype=torch.float32)
+    digits = torch.tensor(load_digits(return_X_y=True)[0] / 8 - 1, dtype=torch.float32).view(-1, 1, 8, 8)
     assert frechet_distance(interpolate(digits, (16, 16))) < 0.5 < frechet_distance(torch.rand(500, 1, 16, 16) * 2 - 1)
 
 

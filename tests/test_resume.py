@@ -91,7 +91,12 @@ def test_an_older_checkpoint_starts_a_new_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "fragment"),
-    [("model=gan", "model"), ("data=mnist", "data"), ("seed=3", "seed"), ("model.generator.hidden=[8]", "model.generator.hidden")],
+    [
+        ("model=gan", "model"),
+        ("data=mnist", "data"),
+        ("seed=3", "seed"),
+        ("model.generator.hidden=[8]", "model.generator.hidden"),
+    ],
 )
 def test_what_a_continued_run_keeps(argument: str, fragment: str, tmp_path: Path) -> None:
     train(tmp_path / "run", *SMALL["gan"], "budget.images=128")
@@ -116,7 +121,15 @@ def test_weights_start_a_fresh_run_from_trained_networks(tmp_path: Path) -> None
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_and_saves(number: signal.Signals, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "gan_lightning", f"hydra.run.dir={folder}", *COMMON, *SMALL["gan"], "trainer.max_epochs=100000"]
+    command = [
+        sys.executable,
+        "-m",
+        "gan_lightning",
+        f"hydra.run.dir={folder}",
+        *COMMON,
+        *SMALL["gan"],
+        "trainer.max_epochs=100000",
+    ]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:

@@ -67,7 +67,7 @@ class Checkpoints(Callback):
 
 
 def link(source: Path, target: Path) -> None:
-    """A second name of the same file (the next save replaces the first name only), or a copy where links are refused."""
+    """A second name of the same file (a save replaces the first name only), or a copy where links are refused."""
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
     try:

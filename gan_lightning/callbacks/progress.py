@@ -45,7 +45,9 @@ class Progress(Callback):
                 console=self.console,
             )
             counters = pl_module.counters
-            self.task = self.bar.add_task("", total=self.total, completed=counters.images, epoch=counters.epoch, numbers="")
+            self.task = self.bar.add_task(
+                "", total=self.total, completed=counters.images, epoch=counters.epoch, numbers=""
+            )
             self.bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
@@ -89,7 +91,7 @@ def total_images(trainer: Trainer, module: Any, budget: Budget) -> int | None:
 
 
 def count_parameters(network: nn.Module) -> str:
-    """"3,576,704": the trainable parameters."""
+    """ "3,576,704": the trainable parameters."""
     return f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}"
 
 
@@ -97,16 +99,19 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     """What is about to be trained, on what, where."""
     table = Table.grid(padding=(0, 2))
     classes = f", {len(data.classes)} classes" if data.classes else ""
+    size = data.minibatch_size(trainer.world_size, module.step.accumulate)
     rows = {
         "model": f"{type(module).__name__}: generator {count_parameters(module.generator)} parameters, "
         f"discriminator {count_parameters(module.discriminator)}",
         "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
-        f"{classes}, {len(data.held_out):,} held out; batches of {data.minibatch_size(trainer.world_size, module.step.accumulate)} per device",
+        f"{classes}, {len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
         "folder": str(folder),
     }
     if counters:
-        rows["continues"] = f"epoch {counters.epoch}, {counters.generator_steps:,} generator steps, {counters.images:,} images"
+        rows["continues"] = (
+            f"epoch {counters.epoch}, {counters.generator_steps:,} generator steps, {counters.images:,} images"
+        )
     for name, text in rows.items():
         table.add_row(name, text)
     Console().print(table)
@@ -118,8 +123,8 @@ def summary(module: Any, folder: Path, *, interrupted: bool) -> None:
     grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"))
     speed = counters.images / counters.seconds if counters.seconds else 0
     lines = [
-        f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} generator "
-        f"steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
+        f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} "
+        f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
         f"  pictures    {grids[-1] if grids else folder / 'samples'}",
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",

@@ -92,7 +92,9 @@ def save_film(folder: Path, most: int = 100) -> None:
     frames = sorted(folder.glob("e*_ema.png")) or sorted(folder.glob("e*_raw.png"))
     if len(frames) < 2:
         return
-    chosen = [frames[round(i * (len(frames) - 1) / (min(most, len(frames)) - 1))] for i in range(min(most, len(frames)))]
+    chosen = [
+        frames[round(i * (len(frames) - 1) / (min(most, len(frames)) - 1))] for i in range(min(most, len(frames)))
+    ]
     pictures = []
     for frame in chosen:
         with Image.open(frame) as picture:

@@ -4,7 +4,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal, TypedDict
 
-
 from hydra.utils import instantiate
 
 from gan_lightning.adversarial import AdversarialModule

@@ -48,7 +48,11 @@ def run(arguments: list[str]) -> int:
         walk(module, settings, folder)
     else:
         images = module.sample(
-            settings["count"], seed=settings["seed"], label=label, truncation=settings["truncation"], ema=settings["ema"]
+            settings["count"],
+            seed=settings["seed"],
+            label=label,
+            truncation=settings["truncation"],
+            ema=settings["ema"],
         )
         for index, image in enumerate(images):
             save_picture(image, folder / f"{index:05d}.png")
@@ -102,5 +106,7 @@ def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
     if math.sin(cast(float, angle.item())) < 1e-4:  # the same direction: a straight line
         mixed = torch.lerp(a, b, shares[:, None])
     else:
-        mixed = (torch.sin((1 - shares) * angle)[:, None] * a + torch.sin(shares * angle)[:, None] * b) / torch.sin(angle)
+        mixed = (torch.sin((1 - shares) * angle)[:, None] * a + torch.sin(shares * angle)[:, None] * b) / torch.sin(
+            angle
+        )
     return mixed.view(len(shares), *start.shape)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from datetime import datetime
@@ -12,6 +13,7 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.adversarial import AdversarialModule
@@ -78,7 +80,9 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["trainer"].get("max_epochs") is None and not any(
         budget.get(key) for key in ("images", "generator_steps", "minutes")
     ):
-        raise UserError("trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes")
+        raise UserError(
+            "trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes"
+        )
     instantiate(settings["data"]).check()
     return settings
 
@@ -89,8 +93,7 @@ def start(settings: dict[str, Any], folder: Path) -> int:
     if last.exists():
         stored = read_checkpoint(last)["config"]
         for key in FIXED:
-            old, new = OmegaConf.select(OmegaConf.create(stored), key), OmegaConf.select(OmegaConf.create(settings), key)
-            if old != new:
+            if OmegaConf.select(OmegaConf.create(stored), key) != OmegaConf.select(OmegaConf.create(settings), key):
                 raise UserError(f"{key}: the run in {folder} was begun with other values; choose another folder")
         return fit(settings, folder, last)
     return fit(settings, folder)
@@ -104,10 +107,9 @@ def resume(given: Path, arguments: list[str]) -> int:
     folder = run_folder(file)
     last = folder / FOLDER / LAST
     if not (folder / CONFIG).exists():
-        folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d") / datetime.now().strftime("%H-%M-%S-%f_continued")
-    elif file.resolve() != last.resolve() and last.exists():
-        if read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:  # the run went on from here
-            folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))
+        folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
+    elif last.exists() and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
+        folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
     return fit(settings, folder, file)
 
 
@@ -124,40 +126,41 @@ def sweep(arguments: list[str]) -> int:
     """Several runs: every job is checked before the first begins."""
     if any(argument.startswith("checkpoint=") for argument in arguments):
         raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
-    for job in sweep_jobs("train", arguments, Settings):
-        checked(check(compose("train", job, Settings), Settings))
+    for one in sweep_jobs("train", arguments, Settings):
+        checked(check(compose("train", one, Settings), Settings))
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:
         code = start(checked(check(config, Settings)), Path(HydraConfig.get().runtime.output_dir))
         codes.append(code)
         if code:
-            raise KeyboardInterrupt if code == EXIT_CODES[2] else RuntimeError(f"exit code {code}")
+            raise KeyboardInterrupt if code == EXIT_CODES[signal.SIGINT] else RuntimeError(f"exit code {code}")
 
     sys.argv = [sys.argv[0], "--multirun", *hydra_arguments("train", arguments, Settings)]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
     except KeyboardInterrupt:
-        return EXIT_CODES[2]
+        return EXIT_CODES[signal.SIGINT]
     return max(codes, default=0)
 
 
 def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) -> int:
     """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code."""
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    first = rank_zero_only.rank == 0
     quieten()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: ImageData = instantiate(settings["data"])
     module: AdversarialModule = instantiate(settings["model"])
     module.config = settings
     data.setup()  # before the folder: a file that cannot be read leaves nothing behind
-    if settings["weights"]:
+    if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))
     counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
     if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):
-        print(f"{folder}: finished after {counters.epoch} epochs and {counters.images} images; extend it with trainer.max_epochs= or budget.…")
+        done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
+        print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
     if first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +194,12 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
 def quieten() -> None:
     """Lightning's advice is for other programs: it knows neither our loaders nor our counters."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for message in ("You passed in a `val_dataloader`", "The '.*_dataloader' does not have many", "Found .* in eval mode", "`isinstance\\(treespec"):
+    for message in (
+        "You passed in a `val_dataloader`",
+        "The '.*_dataloader' does not have many",
+        "Found .* in eval mode",
+        "`isinstance\\(treespec",
+    ):
         warnings.filterwarnings("ignore", message)
 
 
@@ -203,7 +211,9 @@ def fine_tune(module: AdversarialModule, given: Path) -> None:
     for key, value in wanted.items():
         if key not in trained or trained[key].shape != value.shape:
             has = tuple(trained[key].shape) if key in trained else "nothing"
-            raise UserError(f"weights={given}: {key} is {tuple(value.shape)} here and {has} there; use the same networks and sizes")
+            raise UserError(
+                f"weights={given}: {key} is {tuple(value.shape)} here and {has} there; use the same networks and sizes"
+            )
     module.load_state_dict({key: trained[key] for key in wanted})
 
 
@@ -216,4 +226,3 @@ def point_latest(folder: Path) -> None:
     part.unlink(missing_ok=True)
     part.symlink_to(folder.absolute().relative_to(root), target_is_directory=True)
     part.replace(root / "latest")
-

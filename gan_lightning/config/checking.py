@@ -54,7 +54,7 @@ def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = 
     hints = root_hints(schema)
     for key in hints:
         if key not in unresolved and key in getattr(schema, "__required_keys__", hints):
-            raise UserError(f"{key}: must be given")
+            raise UserError(f"{key}: must be given: {key}=…")
     checker = Checker(unresolved, supplied)
     checker.missing(plain_container(unresolved))
     resolved = resolve(unresolved)

@@ -239,12 +239,9 @@ def run_hydra(command: str, texts: Sequence[str]) -> DictConfig:
     """Compose, with Hydra's mistakes in one paragraph."""
     try:
         return hydra.compose(command, list(texts), return_hydra_config=True)
-    except (
-        HydraException,
-        OmegaConfBaseException,
-        AttributeError,
-        ValueError,
-    ) as error:  # the last two: slips of theirs
+    except (HydraException, OmegaConfBaseException, AttributeError, ValueError) as error:
+        ours = isinstance(error, HydraException | OmegaConfBaseException)  # the others are slips inside the libraries
         reason = str(error.__cause__ or error).partition("\n    full_key")[0]
+        reason = reason if ours else f"Hydra cannot apply {' '.join(texts)}: {reason}"
         prefix = next((text for text in texts if text in str(error)), None)
         raise UserError(shorten(reason if prefix is None or prefix in reason else f"{prefix}: {reason}")) from error

@@ -152,7 +152,7 @@ def threads(paths: Sequence[Path]) -> int:
     """Decoding threads. Pillow frees the interpreter lock, but fighting for it costs more than small files take."""
     if get_worker_info():  # a loader's workers are parallel already
         return 1
-    sizes = [os.path.getsize(path) for path in paths[:: len(paths) // 64 + 1] if path.is_file()]
+    sizes = [os.path.getsize(path) for path in paths[:: len(paths) // 64 + 1] if os.path.isfile(path)]
     return 1 if sum(sizes) < SMALL * len(sizes) else min(8, os.cpu_count() or 1)
 
 

@@ -38,7 +38,11 @@ class GAN(AdversarialModule):
         **base: Any,
     ) -> None:
         self_pair = losses.PAIRS[loss]
-        soft = {"label_smoothing": label_smoothing, "fake_label_smoothing": fake_label_smoothing, "label_noise": label_noise}
+        soft = {
+            "label_smoothing": label_smoothing,
+            "fake_label_smoothing": fake_label_smoothing,
+            "label_noise": label_noise,
+        }
         for key, value in soft.items():
             if value and not self_pair.probabilities:
                 raise ValueError(f"{key}={value}: loss={loss} has no labels to soften; use minimax or nonsaturating")
@@ -51,7 +55,9 @@ class GAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> losses.Losses:
         on_real = self.judge(batch["image"], batch.get("label"))  # (N,)
         on_fake = self.judge(fakes, batch.get("fake_label"))  # (N,)
-        return self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real))) | self.statistics(on_real, on_fake)
+        return self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real))) | self.statistics(
+            on_real, on_fake
+        )
 
     def generator_loss(self, batch: Batch, fakes: Tensor) -> losses.Losses:
         on_real = self.judge(batch["image"], batch.get("label")) if self.pair.needs_real else None

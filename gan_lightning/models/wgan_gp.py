@@ -36,7 +36,11 @@ class WGANGP(GAN):
         losses = super().discriminator_loss(batch, fakes)
         mixing = self.draw("mixing", len(fakes), lambda n, stream: torch.rand(n, generator=stream))  # ε, (N,)
         penalty = gradient_penalty(
-            lambda images: self.judge(images, batch.get("label")), batch["image"], fakes, mixing, one_sided=self.one_sided
+            lambda images: self.judge(images, batch.get("label")),
+            batch["image"],
+            fakes,
+            mixing,
+            one_sided=self.one_sided,
         ).mean()
         distance = -losses["loss"]
         return losses | {
