@@ -1,4 +1,4 @@
-"""Another rank of a run: `python -m gan_lightning.rank <config.yaml> [checkpoint]`; started by the first, not by users."""
+"""Another rank of a run: `python -m gan_lightning.rank <config.yaml> [checkpoint]`; started by the first, not typed."""
 
 import sys
 from pathlib import Path
