@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def dispatch(arguments: list[str]) -> int:
     command = "train"
-    if arguments and "=" not in arguments[0] and arguments[0][0] not in "-+~":
+    if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
         command = arguments.pop(0)
         if command not in COMMANDS:
             close = difflib.get_close_matches(command, COMMANDS, 1)

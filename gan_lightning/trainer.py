@@ -40,6 +40,8 @@ class TrainerSettings:
             raise ValueError(f"accelerator={self.accelerator}: no CUDA device is available here; use accelerator=cpu")
         wanted = len(self.devices) if isinstance(self.devices, list) else self.devices
         on_gpu = self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+        if isinstance(self.devices, list) and not on_gpu:
+            raise ValueError(f"devices={self.devices}: a list names GPUs; here, give the number of processes")
         if on_gpu and isinstance(wanted, int) and wanted > torch.cuda.device_count():
             raise ValueError(f"devices={self.devices}: there are {torch.cuda.device_count()} GPUs here")
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 
 from gan_lightning.commands.train import Settings, run
-from gan_lightning.config import CONF, check, compose
+from gan_lightning.config import CONF, check, compose, instantiate
 from tests.fake_data import write_idx, write_photos
 
 SHOWN = {

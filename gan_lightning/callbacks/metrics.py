@@ -62,6 +62,8 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"data": {"seed": 0}} -> {"data.seed": 0}: what TensorBoard's HParams tab takes."""
     found: dict[str, Any] = {}
     for key, value in config.items():
+        if key == "_partial_" or value is None or (prefix and key in ("step", "seed")):  # noise, or said elsewhere
+            continue
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{key}.")
         else:

@@ -4,13 +4,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from hydra.utils import instantiate
-
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
 from gan_lightning.commands import train
 from gan_lightning.commands.loading import choose_device, load_module
-from gan_lightning.config import check, compose, override
+from gan_lightning.config import check, compose, instantiate, override
 from gan_lightning.data.base import ImageData
 
 

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
 from gan_lightning.commands.train import Settings
-from gan_lightning.config import check
+from gan_lightning.config import check, instantiate
 from gan_lightning.errors import UserError
 from gan_lightning.steps import Counters
 

@@ -12,7 +12,6 @@ from typing import Any, TypedDict
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,7 +20,16 @@ from gan_lightning.budget import EXIT_CODES, Budget
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.progress import Progress, banner, summary
 from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, read_checkpoint, run_folder
-from gan_lightning.config import CONF, check, check_models, compose, hydra_arguments, override, sweep_jobs
+from gan_lightning.config import (
+    CONF,
+    check,
+    check_models,
+    compose,
+    hydra_arguments,
+    instantiate,
+    override,
+    sweep_jobs,
+)
 from gan_lightning.data.base import ImageData
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
