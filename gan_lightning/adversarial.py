@@ -197,7 +197,8 @@ class AdversarialModule(LightningModule):
 
     def keep(self, player: PlayerName, values: dict[str, Any]) -> None:
         """Remembers values for the next log line as "D/..." or "G/..."."""
-        self.metrics.update({f"{player[0].upper()}/{key}": value for key, value in values.items()})
+        for key, value in values.items():
+            self.metrics[f"{player[0].upper()}/{key}"] = value.detach() if isinstance(value, Tensor) else value
 
     def move(self, name: PlayerName) -> None:
         """One optimizer step of one player."""
