@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
+from gan_lightning import sampling
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import stream_seed
-from gan_lightning.ema import EMA, with_fresh_statistics
+from gan_lightning.ema import EMA
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
 from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
@@ -30,11 +31,6 @@ from gan_lightning.types import NonNegativeInt
 Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
 Latents = Any  # a tensor (N, ...) or a dict of them
 Fakes = Any  # a tensor (N, C, H, W) or a dict of them
-
-BLOCK = (
-    64  # evaluation latents are drawn in blocks of this many, so that sample i never depends on how many are asked for
-)
-STATISTICS_BLOCKS = 8  # blocks of samples that BatchNorm statistics are averaged over before sampling
 
 
 @runtime_checkable
@@ -101,6 +97,10 @@ class AdversarialModule(LightningModule):
             return z.normal_(generator=stream)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)
 
+    def draw_labels(self, count: int, stream: torch.Generator) -> Tensor:
+        """Labels of fakes, (count,), uniform over the classes."""
+        return torch.randint(self.classes, (count,), generator=stream)
+
     def generate(self, batch: Batch, latents: Latents) -> Fakes:
         """Fakes for one minibatch, with the graph that leads to the generator."""
         return self.generator(latents, batch.get("fake_label"))
@@ -140,8 +140,7 @@ class AdversarialModule(LightningModule):
         torch.manual_seed(stream_seed(self.seed, "networks", counters.minibatches, self.global_rank))
         count = len(batch["image"])
         if self.classes:
-            draw_labels = lambda n, stream: torch.randint(self.classes, (n,), generator=stream)  # noqa: E731
-            batch["fake_label"] = self.draw("labels", count, draw_labels)
+            batch["fake_label"] = self.draw("labels", count, self.draw_labels)
         latents = self.draw("latents", count, self.draw_latents)
 
         critic = "discriminator" in phase.players
@@ -241,56 +240,15 @@ class AdversarialModule(LightningModule):
                 for player in self.players.values():
                     player.optimizer.state.clear()
 
-    # ---- sampling ---------------------------------------------------------------------------------------------------
-
-    def evaluation_latents(self, count: int, seed: int, truncation: float | None = None, first: int = 0) -> Latents:
-        """Latents of samples first … first + count - 1: a function of (seed, sample index) alone."""
-        blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
-        drawn = [self.draw_latents(BLOCK, stream_of(seed, "evaluation", block), truncation) for block in blocks]
-        skip = first % BLOCK
-        return tree_map(lambda *parts: torch.cat(parts)[skip : skip + count].to(self.device), drawn[0], *drawn[1:])
-
-    def evaluation_labels(self, count: int, label: int | None = None, first: int = 0) -> Tensor | None:
-        """One class for all, or every class in turn, (count,); None for unconditional models."""
-        if not self.classes:
-            return None
-        labels = torch.arange(first, first + count, device=self.device) % self.classes
-        return labels if label is None else torch.full_like(labels, label)
-
-    @torch.no_grad()
-    def sampler(self, *, ema: bool = True) -> nn.Module:
-        """The generator to sample with, in eval mode, BatchNorm statistics estimated for its weights.
-
-        ema: the moving average where there is one, else the weights of the last step.
-        """
-        network = self.ema.generator if ema and self.ema is not None else self.generator
-        inputs = [
-            (self.evaluation_latents(BLOCK, 0, first=BLOCK * i), self.evaluation_labels(BLOCK, first=BLOCK * i))
-            for i in range(STATISTICS_BLOCKS)
-        ]
-        with torch.autocast(self.device.type, enabled=False):
-            return with_fresh_statistics(network, inputs)
-
-    @torch.no_grad()
-    def render(self, network: nn.Module, latents: Latents, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], float32 whatever the precision of training."""
-        with torch.autocast(self.device.type, enabled=False):
-            return network(latents, labels).float()
-
     def sample(
         self, count: int, *, seed: int = 0, label: int | None = None, truncation: float | None = None, ema: bool = True
     ) -> Tensor:
-        """Images (count, C, H, W) in [-1, 1]. Image i depends on (seed, i) alone."""
-        network = self.sampler(ema=ema)
-        images = [
-            self.render(
-                network,
-                self.evaluation_latents(min(BLOCK, count - first), seed, truncation, first),
-                self.evaluation_labels(min(BLOCK, count - first), label, first),
-            )
-            for first in range(0, count, BLOCK)
-        ]
-        return torch.cat(images)
+        """Images (count, C, H, W) in [-1, 1]; image i depends on (seed, i) alone. See sampling.py.
+
+        label: one class for all, for class-conditional models; truncation: latents further from 0 are drawn again;
+        ema: from the moving average of the weights, where there is one.
+        """
+        return sampling.sample(self, count, seed=seed, label=label, truncation=truncation, ema=ema)
 
     # ---- Lightning --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.commands.train import quieten
-from gan_lightning.data.base import ImageData, ImageSet, InMemory
+from gan_lightning.data.base import ImageData, InMemory
 from gan_lightning.models.gan import GAN
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.steps import Step
@@ -25,7 +25,7 @@ class Blobs(ImageData):
         super().__init__(**{"batch_size": 8, "image_size": 8, "channels": 1, "seed": 0, **base})
         self.images = images
 
-    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+    def load(self) -> tuple[InMemory, InMemory, list[str]]:
         stream = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 100, (self.images, 1, 8, 8), dtype=torch.uint8, generator=stream)
         labels = torch.arange(self.images) % 4
@@ -35,7 +35,7 @@ class Blobs(ImageData):
         return InMemory(pixels, labels), InMemory(pixels[:16], labels[:16]), ["a", "b", "c", "d"]
 
 
-def game(rule: type[AdversarialModule] = GAN, *, seed: int = 0, step: Step | None = None, **settings: Any) -> Any:
+def game(rule: Any = GAN, *, seed: Any = 0, step: Any = None, **settings: Any) -> Any:
     """A small fully connected game without batch norm; the same weights for the same seed."""
     torch.manual_seed(seed)
     adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.9))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
 
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
@@ -82,7 +83,7 @@ def test_the_second_step_has_another_gradient(tmp_path: Path) -> None:
 
         def on_before_optimizer_step(self, optimizer: Any) -> None:
             if optimizer is self.players["discriminator"].optimizer:
-                gradients.append(torch.cat([p.grad.flatten() for p in self.players["discriminator"].parameters]))
+                gradients.append(nn.utils.parameters_to_vector([p.grad for p in self.discriminator.parameters()]))
 
     class Same(Blobs):
         def load(self) -> Any:

@@ -10,6 +10,7 @@ from gan_lightning.commands import train
 from gan_lightning.commands.loading import choose_device, load_module
 from gan_lightning.config import check, compose, instantiate, override
 from gan_lightning.data.base import ImageData
+from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 
 
 class Settings(TypedDict):
@@ -38,17 +39,17 @@ def run(arguments: list[str]) -> int:
 
 def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = True) -> dict[str, float]:
     """Means over the held-out images of everything that the two losses return, with networks in eval mode."""
-    network = module.sampler(ema=ema)
+    network = sampler(module, ema=ema)
     module.log_due = True  # with the statistics
     sums: dict[str, float] = defaultdict(float)
     images = 0
     for batch in data.val_dataloader():
         batch = data.on_after_batch_transfer({key: value.to(module.device) for key, value in batch.items()}, 0)
         count = len(batch["image"])
-        labels = module.evaluation_labels(count, first=images)
+        labels = evaluation_labels(module, count, first=images)
         if labels is not None:
             batch["fake_label"] = labels
-        fakes = module.render(network, module.evaluation_latents(count, seed=0, first=images), labels)
+        fakes = render(network, evaluation_latents(module, count, 0, first=images), labels, module.device)
         for player, losses in (
             ("D", module.discriminator_loss(batch, fakes)),
             ("G", module.generator_loss(batch, fakes)),

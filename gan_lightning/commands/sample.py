@@ -13,6 +13,7 @@ from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_module
 from gan_lightning.config import check, compose
 from gan_lightning.errors import UserError
+from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 GRID_MOST = 1024  # images in grid.png
@@ -85,14 +86,14 @@ def walk(module: Any, settings: dict[str, Any], folder: Path) -> None:
     keys = min(settings["count"], KEYS_MOST)
     if keys < 2:
         raise UserError(f"count={settings['count']}: interpolate=true needs at least 2 latents")
-    latents = module.evaluation_latents(keys, settings["seed"], settings["truncation"])
-    labels = module.evaluation_labels(1, settings["label"] or 0)
-    network = module.sampler(ema=settings["ema"])
+    latents = evaluation_latents(module, keys, settings["seed"], settings["truncation"])
+    labels = evaluation_labels(module, 1, settings["label"] or 0)
+    network = sampler(module, ema=settings["ema"])
     rows = []
     for key in range(keys):
         shares = torch.arange(FRAMES, device=module.device) / FRAMES  # (F,)
         between = tree_map(lambda t, k=key: slerp(t[k], t[(k + 1) % keys], shares), latents)  # noqa: B023  # used at once
-        rows.append(module.render(network, between, None if labels is None else labels.expand(FRAMES)))
+        rows.append(render(network, between, None if labels is None else labels.expand(FRAMES), module.device))
     images = torch.cat(rows)  # (keys · F, C, H, W)
     frames = [to_picture(grid(image[None])) for image in images]
     frames[0].save(folder / "walk.gif", save_all=True, append_images=frames[1:], duration=80, loop=0)

@@ -1,0 +1,77 @@
+"""Drawing images from a generator. Nothing here touches the streams that training draws from."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from gan_lightning.draws import generator as stream_of
+from gan_lightning.ema import with_fresh_statistics
+
+if TYPE_CHECKING:
+    from gan_lightning.adversarial import AdversarialModule
+
+BLOCK = 64  # latents are drawn in blocks of this many, so that sample i never depends on how many are asked for
+STATISTICS_BLOCKS = 8  # blocks of samples that BatchNorm statistics are averaged over
+
+
+def evaluation_latents(
+    module: "AdversarialModule", count: int, seed: int, truncation: float | None = None, first: int = 0
+) -> Any:
+    """Latents of samples first … first + count - 1, tensors (count, …): a function of (seed, sample index) alone."""
+    blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
+    drawn = [module.draw_latents(BLOCK, stream_of(seed, "evaluation", block), truncation) for block in blocks]
+    skip = first % BLOCK
+    return tree_map(lambda *parts: torch.cat(parts)[skip : skip + count].to(module.device), drawn[0], *drawn[1:])
+
+
+def evaluation_labels(
+    module: "AdversarialModule", count: int, label: int | None = None, first: int = 0
+) -> Tensor | None:
+    """One class for all, or every class in turn, (count,); None for unconditional models."""
+    if not module.classes:
+        return None
+    labels = torch.arange(first, first + count, device=module.device) % module.classes
+    return labels if label is None else torch.full_like(labels, label)
+
+
+@torch.no_grad()
+def sampler(module: "AdversarialModule", *, ema: bool = True) -> nn.Module:
+    """The generator to sample with, in eval mode, with BatchNorm statistics estimated for its weights.
+
+    ema: the moving average where there is one, else the weights of the last step.
+    """
+    network = module.ema.generator if ema and module.ema is not None else module.generator
+    inputs = [
+        (evaluation_latents(module, BLOCK, 0, first=first), evaluation_labels(module, BLOCK, first=first))
+        for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
+    ]
+    with torch.autocast(module.device.type, enabled=False):
+        return with_fresh_statistics(network, inputs)
+
+
+@torch.no_grad()
+def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torch.device) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1], in float32 whatever the precision of training."""
+    with torch.autocast(device.type, enabled=False):
+        return network(latents, labels).float()
+
+
+def sample(
+    module: "AdversarialModule",
+    count: int,
+    *,
+    seed: int = 0,
+    label: int | None = None,
+    truncation: float | None = None,
+    ema: bool = True,
+) -> Tensor:
+    """Images (count, C, H, W) in [-1, 1]; image i depends on (seed, i) alone."""
+    network = sampler(module, ema=ema)
+    images = []
+    for first in range(0, count, BLOCK):
+        size = min(BLOCK, count - first)
+        latents = evaluation_latents(module, size, seed, truncation, first)
+        images.append(render(network, latents, evaluation_labels(module, size, label, first), module.device))
+    return torch.cat(images)
