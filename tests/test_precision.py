@@ -83,7 +83,11 @@ def test_the_second_step_has_another_gradient(tmp_path: Path) -> None:
 
         def on_before_optimizer_step(self, optimizer: Any) -> None:
             if optimizer is self.players["discriminator"].optimizer:
-                gradients.append(nn.utils.parameters_to_vector([p.grad for p in self.discriminator.parameters()]))
+                gradients.append(
+                    nn.utils.parameters_to_vector(
+                        [p.grad for p in self.discriminator.parameters() if p.grad is not None]
+                    )
+                )
 
     class Same(Blobs):
         def load(self) -> Any:
