@@ -90,9 +90,10 @@ def total_images(trainer: Trainer, module: Any, budget: Budget) -> int | None:
     return min(ends, default=None)
 
 
-def count_parameters(network: nn.Module) -> str:
-    """ "3,576,704": the trainable parameters."""
-    return f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,}"
+def describe(network: nn.Module) -> str:
+    """DCGANGenerator (3,576,704 parameters): the trainable ones."""
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return f"{type(network).__name__} ({count:,} parameters)"
 
 
 def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Counters | None) -> None:
@@ -101,8 +102,7 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     classes = f", {len(data.classes)} classes" if data.classes else ""
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
     rows = {
-        "model": f"{type(module).__name__}: generator {count_parameters(module.generator)} parameters, "
-        f"discriminator {count_parameters(module.discriminator)}",
+        "model": f"{type(module).__name__}: {describe(module.generator)}, {describe(module.discriminator)}",
         "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
         f"{classes}, {len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 from gan_lightning.types import PositiveInt
 
 FOLDER = "samples"
+LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
 
 
 class SampleGrids(Callback):
@@ -70,9 +71,11 @@ class SampleGrids(Callback):
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes."""
+    """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes; small ones are enlarged."""
     columns = columns or max(1, round(len(images) ** 0.5))
     levels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    times = max(1, LEGIBLE // levels.shape[-1])
+    levels = levels.repeat_interleave(times, -1).repeat_interleave(times, -2)  # (N, C, times · H, times · W)
     return make_grid(levels, nrow=columns, padding=2, pad_value=255)
 
 
