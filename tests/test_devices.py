@@ -1,7 +1,10 @@
 """Two processes on the CPU: one folder, the same run as one process with twice the batch."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -128,3 +131,19 @@ def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
     done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.returncode not in (0, 2)
     assert (tmp_path / "sweep" / "0_gan_digits" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal goes to every process of the run."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "gan_lightning", f"hydra.run.dir={folder}", "model=gan", "trainer.devices=2", *SMALL]
+    process = subprocess.Popen([*command, "budget.images=100000000"], cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"]
+    done = start(tmp_path, f"checkpoint={folder}", f"budget.images={before + 128}")
+    assert done.returncode == 0, done.stderr
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"] == before + 128

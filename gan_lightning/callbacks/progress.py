@@ -36,12 +36,10 @@ class Progress(Callback):
         if self.shown and self.console.is_terminal:
             self.bar = progress.Progress(
                 progress.TextColumn("epoch {task.fields[epoch]}"),
-                progress.BarColumn(),
+                progress.BarColumn(bar_width=10),
                 progress.TextColumn("{task.completed:,} images"),
-                progress.TimeElapsedColumn(),
-                progress.TextColumn("left"),
-                progress.TimeRemainingColumn(),
-                progress.TextColumn("{task.fields[numbers]}"),
+                progress.TimeRemainingColumn(compact=True),
+                progress.TextColumn("left, {task.fields[numbers]}"),
                 console=self.console,
             )
             counters = pl_module.counters
@@ -64,8 +62,8 @@ class Progress(Callback):
 
     def numbers(self) -> str:
         """The newest losses and the speed."""
-        losses = [f"{key} {self.metrics.last[key]:.3f}" for key in ("D/loss", "G/loss") if key in self.metrics.last]
-        return ", ".join([*losses, f"{self.metrics.images_per_second:,.0f} images/s"])
+        losses = [f"{key[0]} {self.metrics.last[key]:.3f}" for key in ("D/loss", "G/loss") if key in self.metrics.last]
+        return " ".join([*losses, f"{self.metrics.images_per_second:,.0f} images/s"])
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.bar:
