@@ -1,8 +1,6 @@
 """Checkpoint files: written whole or not at all, read without unpickling, found by run."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
 
@@ -40,7 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint={path}: there is no such file") from None
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint={path}: cannot be read: {reason[:150]}") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
@@ -58,7 +57,7 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs")) -> Path:
         if not given.exists():
             raise UserError(f"checkpoint=latest: no run under {outputs.resolve()}")
         given = given.resolve()
-    given = given.expanduser()
+    given = expand(given)
     if given.is_dir():
         file = given / FOLDER / LAST
         if not file.exists():

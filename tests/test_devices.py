@@ -136,7 +136,15 @@ def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
 def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
     """Ctrl-C in a terminal goes to every process of the run."""
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "gan_lightning", f"hydra.run.dir={folder}", "model=gan", "trainer.devices=2", *SMALL]
+    command = [
+        sys.executable,
+        "-m",
+        "gan_lightning",
+        f"hydra.run.dir={folder}",
+        "model=gan",
+        "trainer.devices=2",
+        *SMALL,
+    ]
     process = subprocess.Popen([*command, "budget.images=100000000"], cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:

@@ -13,6 +13,7 @@ from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_module
 from gan_lightning.config import check, compose
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -43,6 +44,8 @@ def run(arguments: list[str]) -> int:
     if label is not None and label >= module.classes:
         has = f"it knows classes 0 to {module.classes - 1}" if module.classes else "it is not class-conditional"
         raise UserError(f"label={label}: the model of {settings['checkpoint']} cannot be asked for it: {has}")
+    if settings["interpolate"] and settings["count"] < 2:
+        raise UserError("count=1: interpolate=true walks between at least 2 latents")
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     if settings["interpolate"]:
@@ -66,7 +69,7 @@ def run(arguments: list[str]) -> int:
 def output_folder(settings: dict[str, Any]) -> Path:
     """The folder asked for, which must be empty, or the first free <run>/sampled/<number>."""
     if settings["output"]:
-        folder = Path(settings["output"]).expanduser()
+        folder = expand(settings["output"])
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"output={folder}: exists and is not an empty folder; nothing is overwritten")
         return folder
@@ -83,9 +86,7 @@ def save_picture(image: Tensor, path: Path) -> None:
 
 def walk(module: Any, settings: dict[str, Any], folder: Path) -> None:
     """walk.gif through the latents and back to the first, and strip.png: a row from each latent to the next."""
-    keys = min(settings["count"], KEYS_MOST)
-    if keys < 2:
-        raise UserError(f"count={settings['count']}: interpolate=true needs at least 2 latents")
+    keys = min(settings["count"], KEYS_MOST)  # at least 2
     latents = evaluation_latents(module, keys, settings["seed"], settings["truncation"])
     labels = evaluation_labels(module, 1, settings["label"] or 0)
     network = sampler(module, ema=settings["ema"])

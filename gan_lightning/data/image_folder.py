@@ -19,6 +19,7 @@ from torch.utils.data import get_worker_info
 
 from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 from gan_lightning.types import Fraction, PositiveFloat
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -207,7 +208,7 @@ class ImageFolder(ImageData):
         super().__init__(**base)
         if held_out >= 1:
             raise ValueError(f"held_out={held_out}: leaves no image to train on")
-        self.root = Path(root).expanduser()
+        self.root = expand(root)
         self.decoder = Decoder(self.image_size, self.channels, fit, resample)
         self.held_out_fraction = held_out
         self.labels = labels

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gan_lightning.data.base import ImageData, ImageSet, InMemory, resize
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 
 FILES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 TIMEOUT = 20  # seconds without an answer after which a download counts as failed
@@ -29,7 +30,7 @@ class MNIST(ImageData):
 
     def __init__(self, root: Path, download: bool = True, **base: Any) -> None:
         super().__init__(**base)
-        self.root = Path(root).expanduser()
+        self.root = expand(root)
         self.download = download
 
     @property
