@@ -225,12 +225,13 @@ class AdversarialModule(LightningModule):
         counters.minibatches += 1
         counters.epoch_minibatches += 1
         counters.images += images
+        counters.epoch_images += images
         counters.phase_images += images
         if self.log_due:
             counters.logged = counters.minibatches
         if counters.epoch_minibatches == self.epoch_length:
             counters.epoch += 1
-            counters.epoch_minibatches = 0
+            counters.epoch_minibatches = counters.epoch_images = 0
         budget = self.phase.images
         whole = counters.minibatches % self.step.accumulate == 0
         if budget is not None and whole and counters.phase_images >= budget and self.phase is not self.phases[-1]:
@@ -270,8 +271,18 @@ class AdversarialModule(LightningModule):
         self.epoch_length: int = data.epoch_length(trainer.world_size, self.step.accumulate)
         self.log_every: int = cast(Any, trainer).log_every_n_steps
         self.watchers = [c for c in cast(Any, trainer).callbacks if isinstance(c, MinibatchWatcher)]
+        self.find_place(data.minibatch_size(trainer.world_size, self.step.accumulate) * trainer.world_size)
         progress = cast(Any, trainer).fit_loop.epoch_progress.current  # Lightning counts epochs on from ours
         progress.ready = progress.started = progress.processed = progress.completed = self.counters.epoch
+
+    def find_place(self, images: int) -> None:
+        """The place in the epoch in minibatches of `images`, on a whole step: a continued run may have new sizes."""
+        counters, accumulate = self.counters, self.step.accumulate
+        counters.minibatches += -counters.minibatches % accumulate
+        counters.epoch_minibatches = counters.epoch_images // images // accumulate * accumulate
+        if counters.epoch_minibatches >= self.epoch_length:
+            counters.epoch += 1
+            counters.epoch_minibatches = counters.epoch_images = 0
 
     def on_train_start(self) -> None:
         wrapped = cast(list[LightningOptimizer], self.optimizers())

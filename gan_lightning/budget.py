@@ -72,7 +72,8 @@ class Budget(Callback):
             trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
-        if trainer.world_size > 1:  # clocks and signals differ between ranks: agree
+        whole = pl_module.counters.minibatches % pl_module.step.accumulate == 0
+        if trainer.world_size > 1 and whole:  # clocks and signals differ between ranks: agree
             stop = trainer.strategy.reduce_boolean_decision(self._asked(pl_module), all=False)
             trainer.should_stop = trainer.should_stop or stop
 

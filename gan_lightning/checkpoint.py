@@ -1,6 +1,7 @@
 """Checkpoint files: written whole or not at all, read without unpickling, found by run."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs")) -> Path:
     if not given.exists():
         raise UserError(f"checkpoint={given}: there is no such folder or file")
     return given
+
+
+def position(path: Path) -> list[int]:
+    """The numbers in a name such as e0012-s00003400.ckpt, to sort by: names alone go wrong after e9999."""
+    return [int(number) for number in re.findall(r"\d+", path.stem)]
 
 
 def run_folder(checkpoint: Path) -> Path:

@@ -42,6 +42,7 @@ class Counters:
 
     epoch: int = 0  # finished passes over the data
     epoch_minibatches: int = 0  # minibatches of the current pass
+    epoch_images: int = 0  # and images: the place in the data, whatever size a continued run gives its batches
     minibatches: int = 0
     discriminator_steps: int = 0
     generator_steps: int = 0

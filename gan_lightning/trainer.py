@@ -40,6 +40,10 @@ class TrainerSettings:
             raise ValueError(f"accelerator={self.accelerator}: no CUDA device is available here; use accelerator=cpu")
         wanted = len(self.devices) if isinstance(self.devices, list) else self.devices
         on_gpu = self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+        if self.precision == "16-mixed" and not on_gpu and self.accelerator != "mps":
+            raise ValueError(f"precision={self.precision}: needs a GPU; on a CPU, use bf16-mixed")
+        if self.sync_batchnorm and not on_gpu:
+            raise ValueError("sync_batchnorm=True: needs GPUs; on CPUs they are averaged before use")
         if isinstance(self.devices, list) and not on_gpu:
             raise ValueError(f"devices={self.devices}: a list names GPUs; here, give the number of processes")
         if on_gpu and isinstance(wanted, int) and wanted > torch.cuda.device_count():

@@ -1,5 +1,6 @@
 """A tiny data set, a tiny game and a way to fit them, for tests of the base."""
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from gan_lightning.models.gan import GAN
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.steps import Step
 from gan_lightning.trainer import TrainerSettings
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    """Until a process has written this file."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not written within {seconds} s"
+        time.sleep(0.05)
 
 
 class Blobs(ImageData):

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from gan_lightning.__main__ import main
 from tests.fake_data import write_photos
+from tests.support import wait_for
 
 SMALL = ["trainer=debug", "trainer.accelerator=cpu", "model=gan", "data.image_size=16"]
 
@@ -37,6 +37,8 @@ SMALL = ["trainer=debug", "trainer.accelerator=cpu", "model=gan", "data.image_si
         (["checkpoint=nowhere"], ["nowhere"]),
         (["weights=nowhere"], ["nowhere"]),
         (["trainer.precision=16"], ["trainer.precision=16", "16-mixed"]),
+        (["trainer.precision=16-mixed", "trainer.accelerator=cpu"], ["trainer.precision=16-mixed", "bf16-mixed"]),
+        (["trainer.sync_batchnorm=true", "trainer.accelerator=cpu"], ["trainer.sync_batchnorm"]),
         (["-m", "model=gan,dcgna"], ["dcgna", "dcgan"]),
         (["-m", "seed=1,-2"], ["seed=-2"]),
         (["-m", "checkpoint=latest"], ["checkpoint"]),
@@ -116,9 +118,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     """The first one waits for the end of a step, the second does not."""
     command = [sys.executable, "-m", "gan_lightning", *SMALL[1:3], "hydra.run.dir=run", "trainer.log_every_n_steps=1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(tmp_path / "run" / "metrics.csv")
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) != 0

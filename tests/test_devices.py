@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from gan_lightning.checkpoint import read_checkpoint
+from tests.support import wait_for
 
 SMALL = [
     "trainer.accelerator=cpu",
@@ -146,9 +146,7 @@ def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
         *SMALL,
     ]
     process = subprocess.Popen([*command, "budget.images=100000000"], cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(folder / "metrics.csv")
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 130
     before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"]

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
+from tests.support import wait_for
 
 SMALL = {
     "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
@@ -104,6 +104,20 @@ def test_what_a_continued_run_keeps(argument: str, fragment: str, tmp_path: Path
         run([f"checkpoint={tmp_path / 'run'}", argument])
 
 
+@pytest.mark.parametrize(
+    "change", ["data.batch_size=32", "data.batch_size=512", "step.accumulate=4", "step.minibatches=1"]
+)
+def test_a_continued_run_may_have_other_sizes(change: str, tmp_path: Path) -> None:
+    """It goes on at its place in the data; epochs still end where the data ends."""
+    folder = tmp_path / "run"
+    train(folder, *SMALL["gan"], f"budget.images={9 * 128}")  # 9 of 11 minibatches
+    assert run([f"checkpoint={folder}", change, "budget.images=null", "trainer.max_epochs=3"]) == 0
+    counters = last(folder)["counters"]
+    assert (counters["epoch"], counters["epoch_images"]) == (3, 0)
+    assert 1152 + 2 * 1024 <= counters["images"] <= 3 * 1438  # two epochs of two batches of 512 at least
+    assert counters["minibatches"] % (4 if "accumulate" in change else 1) == 0
+
+
 def test_weights_start_a_fresh_run_from_trained_networks(tmp_path: Path) -> None:
     train(tmp_path / "first", *SMALL["gan"], "budget.images=1280")
     trained = last(tmp_path / "first")
@@ -131,9 +145,7 @@ def test_a_signal_ends_the_step_and_saves(number: signal.Signals, code: int, tmp
         "trainer.max_epochs=100000",
     ]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(folder / "metrics.csv")
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from gan_lightning.checkpoint import FOLDER, LAST
+from gan_lightning.checkpoint import FOLDER, LAST, position
 from gan_lightning.types import PositiveFloat, PositiveInt
 
 
@@ -62,7 +62,7 @@ class Checkpoints(Callback):
             counters = module.counters
             link(folder / LAST, folder / f"e{counters.epoch:04d}-s{counters.generator_steps:08d}.ckpt")
             if self.keep:
-                for old in sorted(folder.glob("e*-s*.ckpt"))[: -self.keep]:
+                for old in sorted(folder.glob("e*-s*.ckpt"), key=position)[: -self.keep]:
                     old.unlink()
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
-from gan_lightning.checkpoint import FOLDER, LAST
+from gan_lightning.checkpoint import FOLDER, LAST, position
 from gan_lightning.steps import Counters
 
 LINE_SECONDS = 15.0  # where there is no terminal: a line this often
@@ -97,6 +97,8 @@ def describe(network: nn.Module) -> str:
 def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Counters | None) -> None:
     """What is about to be trained, on what, where."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     classes = f", {len(data.classes)} classes" if data.classes else ""
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
     rows = {
@@ -118,7 +120,7 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
 def summary(module: Any, folder: Path, *, interrupted: bool) -> None:
     """Where the results are, and what to type next."""
     counters = module.counters
-    grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"))
+    grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"), key=position)
     speed = counters.images / counters.seconds if counters.seconds else 0
     lines = [
         f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} "

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from gan_lightning.checkpoint import position
 from gan_lightning.types import PositiveInt
 
 FOLDER = "samples"
@@ -53,13 +54,13 @@ class SampleGrids(Callback):
             save_film(Path(trainer.default_root_dir) / FOLDER)
 
     def draw(self, trainer: Trainer, module: Any) -> None:
-        """A grid of each kind; on every rank together, because BatchNorm statistics are averaged."""
+        """A grid of each kind. Every rank draws it, the first writes it: batch norm may talk to the other ranks."""
         module.average_buffers()
-        if not trainer.is_global_zero:
-            return
         counters = module.counters
         for kind in ("ema", "raw") if module.ema is not None else ("raw",):
             images = module.sample(self.count, ema=kind == "ema")
+            if not trainer.is_global_zero:
+                continue
             name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
             save_grid(images, Path(trainer.default_root_dir) / FOLDER / name)
             self._show(trainer, f"samples/{kind}", images, counters.images)
@@ -92,7 +93,7 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
 
 def save_film(folder: Path, most: int = 100) -> None:
     """`film.gif` of the grids in `folder`, of the moving average where there is one, at most `most` of them."""
-    frames = sorted(folder.glob("e*_ema.png")) or sorted(folder.glob("e*_raw.png"))
+    frames = sorted(folder.glob("e*_ema.png"), key=position) or sorted(folder.glob("e*_raw.png"), key=position)
     if len(frames) < 2:
         return
     chosen = [
