@@ -175,7 +175,8 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
         point_latest(folder)
     metrics = Metrics()
-    loggers = [make(folder, counters.images if counters else None) for make in instantiate(settings["logger"]).values()]
+    seen = counters.images if counters else None
+    loggers = [make(folder, seen) for make in instantiate(settings["logger"]).values() if make]
     progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
     trainer = instantiate(settings["trainer"]).build(
         folder,

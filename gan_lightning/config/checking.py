@@ -28,6 +28,7 @@ from gan_lightning.config.signatures import (
     root_hints,
 )
 from gan_lightning.errors import UserError
+from gan_lightning.types import Node
 
 WORDS = {
     "int_type": "an integer",
@@ -62,6 +63,8 @@ def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = 
         if key not in hints:
             raise unknown_key(key, value, dotted_keys(resolved, hints), list(hints))
         checker.value(key, value, hints[key])
+        if hints[key] == Node:
+            checker.buildable(key, value)
     return resolved
 
 
@@ -127,6 +130,18 @@ class Checker:
         if is_known(annotation) and not targets(value):
             self.type(key, value, annotation)
         return None
+
+    def buildable(self, key: str, value: Any) -> None:
+        """A root node has a `_target_`, or is a mapping of nodes that have one, such as the loggers."""
+        if not isinstance(value, Mapping):
+            raise mistake(key, value, "must be a mapping")
+        loose = [name for name, child in value.items() if not (isinstance(child, Mapping) and "_target_" in child)]
+        if "_target_" in value or not loose:
+            return
+        if len(loose) == len(value):
+            raise UserError(f"{key}: has no _target_: choose one of its options with {key}=…")
+        name = join(key, loose[0])
+        raise mistake(name, value[loose[0]], f"must be a node with _target_; ~{name} removes it")
 
     def type(self, key: str, value: Any, annotation: Any) -> None:
         try:

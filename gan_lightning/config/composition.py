@@ -24,6 +24,7 @@ from gan_lightning.config.overrides import (
     parse,
     product,
     read_overrides,
+    single,
     sweep_values,
     values,
 )
@@ -54,7 +55,7 @@ class Arguments:
     def first(self) -> list[str]:
         """The same with the first value of every sweep."""
         groups = [f"{group.prefix}{group.key}={names[0]}" for group, names in self.groups if names]
-        texts = [f"{value.prefix}{value.key}={pairs[0][1]}" for value, pairs in self.typed()]
+        texts = [f"{value.prefix}{value.key}={single(pairs[0][1])}" for value, pairs in self.typed()]
         return groups + texts + self.deleted()
 
     def typed(self) -> list[tuple[Override, list[tuple[str, str]]]]:
@@ -111,7 +112,10 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
         if not value.key.startswith("hydra."):
             lists[value.prefix + value.key] = [text for text, _ in pairs]
     if sweeper.get("_target_") != BASIC_SWEEPER:
-        lists = {key: texts[:1] for key, texts in lists.items()}
+        lists = {key: [single(texts[0])] for key, texts in lists.items()}
+    for key, texts in lists.items():
+        if single(texts[0]) != texts[0]:
+            raise mistake(key.lstrip("+"), texts[0], "an interval has no end of values: use range(…) or choice(…)")
     return [job + checked.deleted() for job in product(lists)]
 
 
@@ -222,7 +226,8 @@ def compose_groups(command: str, groups: Sequence[tuple[Override, str | None]]) 
 
 def misplaced_group(command: str, groups: Sequence[tuple[Override, str | None]]) -> UserError | None:
     """For a group that exists and that this command does not choose from, or not under this name."""
-    chosen = [str(name) for name in run_hydra(command, []).hydra.runtime.choices if not str(name).startswith("hydra/")]
+    config = run_hydra(command, [])
+    chosen = [str(name) for name in config.hydra.runtime.choices if not str(name).startswith("hydra/")]
     for group, name in groups:
         if group.key in chosen and group.prefix in ("+", "++"):
             return mistake(group.prefix + group.key, name, f"write {group.key}={name}")
@@ -231,7 +236,8 @@ def misplaced_group(command: str, groups: Sequence[tuple[Override, str | None]])
             packaged = [key for key in chosen if key.partition("@")[0] == bare]
             if packaged:
                 return mistake(group.key, name, f"write {' or '.join(f'{key}={name}' for key in packaged)}")
-            return unknown_key(group.key, name, chosen, chosen)
+            available = chosen or [str(key) for key in config if key != "hydra"]
+            return unknown_key(group.key, name, available, available)
     return None
 
 

@@ -106,4 +106,5 @@ def unknown_key(
     close = [name for name in found if not key.startswith(f"{name}.")][:3]
     if close:
         return mistake(key, value, f"no such key; did you mean {' or '.join(close)}?")
-    return mistake(key, value, f"no such key{f' in {parent}' if parent else ''}; choices: {listed(siblings)}")
+    choices = f"; choices: {listed(siblings)}" if siblings else ""
+    return mistake(key, value, f"no such key{f' in {parent}' if parent else ''}{choices}")

@@ -31,6 +31,8 @@ from gan_lightning.errors import UserError
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")  # taken as typed, like every key annotated with Path
 ELEMENT = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)")\s*(?=,|$)|([^,]*)""")  # one value of a comma list of paths
 
+SIZE = re.compile(r"\$\{(data\.\w+)\}")  # typed once, in data: networks of other sizes than the images cannot play
+
 
 @dataclass(frozen=True)
 class Override:
@@ -96,6 +98,8 @@ def find(config: Mapping[str, Any], schema: type, override: Override) -> Place:
             siblings = [name for name in dict.fromkeys([*node, *known]) if name not in (*SPECIAL, "hydra")]
             keys = dotted_keys(config, hints) + [f"{parent}.{name}" for name in siblings if parent]
             raise unknown_key(key, value, keys, siblings, parent)
+    if parts[0] != "data" and isinstance(node, str) and (source := SIZE.fullmatch(node)):
+        raise mistake(key, value, f"follows {source[1]}: change it there")
     return Place(annotation, present=True)
 
 
@@ -164,6 +168,8 @@ def values(override: Override, place: Place, sweep: bool) -> list[tuple[str, str
     value, annotation = override.value, place.annotation
     assert value is not None
     if override.key in HYDRA_PATHS:
+        if not value:  # it would be the working directory
+            raise mistake(override.key, value, "must not be empty")
         return [(value, quoted(value))]
     if is_path(annotation):
         paths = split_paths(value) if sweep else [value]
@@ -191,16 +197,22 @@ def values(override: Override, place: Place, sweep: bool) -> list[tuple[str, str
 
 
 def sweep_values(override: Override, parsed: Parsed) -> list[str]:
-    """What a sweep goes through, in Hydra's grammar; for an interval its start."""
+    """What a sweep goes through, in Hydra's grammar; an interval as it is."""
     sweep = parsed.value()
     if isinstance(sweep, IntervalSweep):
-        return [str(sweep.start)]
+        return [str(override.value)]
     if isinstance(sweep, Glob) and parsed.config_loader is None:
         raise mistake(override.key, override.value, "glob is only for groups such as model")
     found = list(parsed.sweep_string_iterator())
     if not found:
         raise mistake(override.key, override.value, "no value at all")
     return found
+
+
+def single(text: str) -> str:
+    """One value of what `sweep_values` returns: an interval's start, anything else as it is."""
+    sweep = parse(Override("", "key", text)).value() if "interval(" in text else None
+    return str(sweep.start) if isinstance(sweep, IntervalSweep) else text
 
 
 def product(lists: Mapping[str, Sequence[str]]) -> list[list[str]]:

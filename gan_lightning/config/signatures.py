@@ -26,16 +26,19 @@ def locate(target: Any) -> Callable[..., Any]:
     found: Any = module
     for name in names:
         if not hasattr(found, name):
-            own = getattr(found, "__name__", "")
-            public = [other for other, thing in vars(found).items() if getattr(thing, "__module__", None) == own]
+            public = [other for other, thing in vars(found).items() if other[0] != "_" and permitted(thing)]
             raise UserError(f"does not exist; {did_you_mean(name, public)}")
         found = getattr(found, name)
-    # A module holds what it imports (`….mnist.socket`): the name alone would let anything through.
-    home = f"{getattr(found, '__module__', None)}."
-    ours = home.startswith(ALLOWED[0])
-    if not home.startswith(ALLOWED) or not (inspect.isclass(found) or (ours and inspect.isfunction(found))):
+    if not permitted(found):
         raise UserError("may not be instantiated; only classes, and functions of this package")
     return found
+
+
+def permitted(found: Any) -> bool:
+    """By where it is defined: a module holds what it imports (`….mnist.socket`), so a name may lead anywhere."""
+    home = f"{getattr(found, '__module__', None)}."
+    ours = home.startswith(ALLOWED[0])
+    return home.startswith(ALLOWED) and (inspect.isclass(found) or (ours and inspect.isfunction(found)))
 
 
 def import_module(target: str) -> tuple[types.ModuleType, list[str]]:
