@@ -337,6 +337,17 @@ REFUSED = [
     (["model.ema=3"], ["model.ema=3", "_target_ or null"]),
     (["model=3"], ["model=3", "choices"]),
     (["samples=3"], ["samples=3", "mapping"]),
+    (["samples=[{_target_: torch.nn.Identity}]"], ["samples=[", "mapping"]),
+    # nodes that nothing could be built from
+    (["trainer=null"], ["trainer: has no _target_", "trainer=…"]),
+    (["logger.csv=null"], ["logger.csv=null: must be a node with _target_", "~logger.csv"]),
+    (["+logger.x=3"], ["logger.x=3: must be a node with _target_"]),
+    # sizes are typed once
+    (["model.generator.image_size=32"], ["model.generator.image_size=32: follows data.image_size"]),
+    (["++model.discriminator.channels=3"], ["model.discriminator.channels=3: follows data.channels"]),
+    # the working directory is no folder for a run
+    (["hydra.run.dir="], ["hydra.run.dir=: must not be empty"]),
+    (["hydra.sweeper.params.seed=1"], ["hydra.sweeper.params.seed=1: no such key in hydra.sweeper.params"]),
     # optimizers check their own numbers
     (["model.generator_optimizer.lr=-1"], ["model.generator_optimizer.lr=-1: Invalid learning rate"]),
     (["model.generator_optimizer.lr=nan"], ["model.generator_optimizer.lr=nan", "finite"]),
@@ -358,6 +369,7 @@ REFUSED = [
     (["model.generator_schedule._target_=gan_lightning.data.mnist.socket.socket"], ["may not be instantiated"]),
     (["model.generator_schedule._target_=gan_lightning.schedules.Linera"], ["did you mean Linear"]),
     (["model.generator_schedule._target_=gan_lightning.scedules.Linear"], ["does not exist"]),
+    (["model.generator_optimizer._target_=torch.optim.Adm"], ["does not exist; did you mean Adam"]),
     (
         ["model.generator_schedule._target_=gan_lightning.schedules.Linear"],
         ["model.generator_schedule.horizon: must be given"],
@@ -373,6 +385,19 @@ def test_refused(arguments: list[str], fragments: list[str], tmp_path: Path, mon
     for fragment in fragments:
         assert fragment in message, message
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_without_groups_names_its_keys() -> None:
+    message = refusal(lambda: compose("evaluate", ["model=gan"], TypedDict("S", {"checkpoint": Path})))
+    assert message.startswith("model=gan: no such key; choices: checkpoint, ")
+
+
+def test_no_list_of_choices_where_there_are_none() -> None:
+    assert not refusal(lambda: compose("train", ["hydra.sweeper.params.seed=1"], Settings)).endswith("choices: ")
+
+
+def test_there_may_be_no_logger() -> None:
+    assert front_door("~logger.csv", "~logger.tensorboard")["logger"] == {}
 
 
 @pytest.mark.parametrize("key", [key for key in ADVICE if "." in key])
@@ -439,11 +464,26 @@ def test_a_sweep_in_the_configuration(tmp_path: Path, monkeypatch: pytest.Monkey
         (["model=gan,dcgna"], "did you mean dcgan"),
         (["sede=1,2"], "seed"),
         (["seed=glob(*)"], "only for groups"),
+        (["model.generator.image_size=16,32"], "follows data.image_size"),
     ],
 )
 def test_sweeps_are_refused(arguments: list[str], fragment: str) -> None:
     assert fragment in refusal(lambda: sweep_jobs("train", arguments, Settings))
     assert fragment in refusal(lambda: hydra_arguments("train", arguments, Settings))
+
+
+def test_intervals_are_for_sweepers_that_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra's own sweeper cannot go through one; another gets it whole, and a job of its start is checked."""
+    arguments = ["model.generator_optimizer.lr=interval(0.1,1)", "weights='interval(1,2)'"]
+    assert "lr=interval(0.1,1): an interval" in refusal(lambda: sweep_jobs("train", arguments, Settings))
+    assert hydra_arguments("train", arguments, Settings)[0] == arguments[0]
+    config = compose("train", arguments, Settings, sweep=True)
+    assert config.model.generator_optimizer.lr == 0.1
+    assert config.weights == "interval(1,2)"
+    monkeypatch.setattr(composition, "BASIC_SWEEPER", "another")
+    (job,) = sweep_jobs("train", [*arguments, "seed=3,4"], Settings)
+    settings = check(compose("train", job, Settings), Settings)
+    assert (settings["model"]["generator_optimizer"]["lr"], settings["seed"]) == (0.1, 3)
 
 
 def test_hydra_runs_the_rewritten_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,6 @@ from gan_lightning.errors import UserError
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")  # taken as typed, like every key annotated with Path
 ELEMENT = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)")\s*(?=,|$)|([^,]*)""")  # one value of a comma list of paths
-
 SIZE = re.compile(r"\$\{(data\.\w+)\}")  # typed once, in data: networks of other sizes than the images cannot play
 
 
