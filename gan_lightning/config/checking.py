@@ -132,16 +132,17 @@ class Checker:
         return None
 
     def buildable(self, key: str, value: Any) -> None:
-        """A root node has a `_target_`, or is a mapping of nodes that have one, such as the loggers."""
+        """A root node has a `_target_`, or is a mapping of nodes that have one or are null, such as the loggers."""
         if not isinstance(value, Mapping):
             raise mistake(key, value, "must be a mapping")
-        loose = [name for name, child in value.items() if not (isinstance(child, Mapping) and "_target_" in child)]
+        nodes = [child is None or (isinstance(child, Mapping) and "_target_" in child) for child in value.values()]
+        loose = [name for name, fits in zip(value, nodes, strict=True) if not fits]
         if "_target_" in value or not loose:
             return
         if len(loose) == len(value):
             raise UserError(f"{key}: has no _target_: choose one of its options with {key}=…")
         name = join(key, loose[0])
-        raise mistake(name, value[loose[0]], f"must be a node with _target_; ~{name} removes it")
+        raise mistake(name, value[loose[0]], "must be a node with _target_ or null")
 
     def type(self, key: str, value: Any, annotation: Any) -> None:
         try:

@@ -115,7 +115,7 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
         lists = {key: [single(texts[0])] for key, texts in lists.items()}
     for key, texts in lists.items():
         if single(texts[0]) != texts[0]:
-            raise mistake(key.lstrip("+"), texts[0], "an interval is for sweepers that search: use range(…) or choice(…)")
+            raise mistake(key.lstrip("+"), texts[0], "an interval is for searches: use range(…) or choice(…)")
     return [job + checked.deleted() for job in product(lists)]
 
 
