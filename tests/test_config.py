@@ -596,12 +596,26 @@ class Record:
     layer: nn.Module | None = None
 
 
-def make(size: int, *, verbose: bool = False) -> Part:
+class Make:
+    def __init__(self, size: int, *, verbose: bool = False) -> None:
+        self.size = size
+
+
+class Broken:
+    def __init__(self, size: int) -> None:
+        raise KeyError("a mistake of ours")
+
+
+def function(size: int) -> Part:
     return Part(size)
 
 
-def broken(size: int) -> Part:
-    raise KeyError("a mistake of ours")
+@pytest.mark.usefixtures("ours")
+def test_functions_are_no_targets() -> None:
+    """Ours begin with the command line: a stranger's checkpoint could have trained and written files."""
+    for target in (f"{HERE}function", "gan_lightning.__main__.main", "gan_lightning.commands.train.fit"):
+        with pytest.raises(UserError, match=target.rpartition(".")[2]):
+            check(tree(part={"_target_": target, "size": 1}), Tree)
 
 
 class Tree(TypedDict):
@@ -626,7 +640,7 @@ def tree(record: dict[str, Any] | None = None, **whole: Any) -> dict[str, Any]:
 
 GOOD = [
     tree(),
-    tree(kind="b", parts=[{"_target_": f"{HERE}make", "size": 3, "verbose": True}]),
+    tree(kind="b", parts=[{"_target_": f"{HERE}Make", "size": 3, "verbose": True}]),
     tree(name="x", folder="a b", extra=object.__name__),
     tree(record={"weights": [1, 2.5]}),
     tree(record={"layer": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}}),
@@ -711,7 +725,7 @@ def test_constructors_refuse(config: dict[str, Any], message: str) -> None:
 @pytest.mark.usefixtures("ours")
 def test_our_own_mistakes_keep_their_traceback() -> None:
     with pytest.raises(KeyError, match="a mistake of ours"):
-        check_models(tree(part={"_target_": f"{HERE}broken", "size": 1}))
+        check_models(tree(part={"_target_": f"{HERE}Broken", "size": 1}))
 
 
 @pytest.mark.usefixtures("ours")

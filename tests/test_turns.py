@@ -54,7 +54,7 @@ def convolutional(**settings: Any) -> Any:
     torch.manual_seed(0)
     discriminator = DCGANDiscriminator(4, 16, 1)
     discriminator.layers.insert(0, nn.Dropout(0.3))
-    return game(generator=DCGANGenerator(4, 4, 16, 1), discriminator=discriminator, **settings)
+    return game(**{"generator": DCGANGenerator(4, 4, 16, 1), "discriminator": discriminator, **settings})
 
 
 @pytest.mark.parametrize("mover", ["discriminator", "generator"])
@@ -398,3 +398,8 @@ def test_checkpoints_are_numbered_and_kept(tmp_path: Path) -> None:
     names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
     assert names == ["e0006-s00000048.ckpt", "e0008-s00000064.ckpt", "last.ckpt"]
     assert read_checkpoint(tmp_path / "checkpoints" / names[0])["counters"]["epoch"] == 6
+
+
+def test_the_penalty_refuses_batch_norm_in_the_critic() -> None:
+    with pytest.raises(ValueError, match="batch norm"):
+        convolutional(rule=WGANGP)
