@@ -52,7 +52,7 @@ class AdversarialModule(LightningModule):
         generator_schedule, discriminator_schedule: generator steps -> factor of the learning rate.
         initialization: how both networks' weights begin; "default" leaves them as they were built.
         ema: generator -> its moving average, which samples and scores are made with; None: no average.
-        classes: number of classes given to both networks; 0: unconditional.
+        classes: number of classes given to both networks, which have the attribute `classes`; 0: unconditional.
     """
 
     def __init__(
@@ -70,6 +70,9 @@ class AdversarialModule(LightningModule):
         classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
+        for network in (generator, discriminator):
+            if classes and getattr(network, "classes", 0) != classes:  # networks that use labels say how many
+                raise ValueError(f"classes={classes}: {type(network).__name__} takes no labels")
         self.automatic_optimization = False
         initialize(generator, initialization)
         initialize(discriminator, initialization)

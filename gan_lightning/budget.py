@@ -50,8 +50,8 @@ class Budget(Callback):
         for number in EXIT_CODES:  # after Lightning has set its own, whose SIGTERM can hang several processes
             self._handlers[number] = signal.signal(number, self._interrupt)
 
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._restore()
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self._restore()  # not before: the last checkpoint is written after the last step
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         self._restore()

@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def find_checkpoint(given: Path, outputs: Path = Path("outputs")) -> Path:
+def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "checkpoint") -> Path:
     """The checkpoint file of a run folder, a .ckpt, or `latest` (the newest run under `outputs`).
 
     Raises UserError when there is none.
@@ -56,16 +56,16 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs")) -> Path:
     if str(given) == "latest":
         given = outputs / "latest"
         if not given.exists():
-            raise UserError(f"checkpoint=latest: no run under {outputs.resolve()}")
+            raise UserError(f"{key}=latest: no run under {outputs.resolve()}")
         given = given.resolve()
     given = expand(given)
     if given.is_dir():
         file = given / FOLDER / LAST
         if not file.exists():
-            raise UserError(f"checkpoint={given}: this folder holds no {FOLDER}/{LAST}")
+            raise UserError(f"{key}={given}: this folder holds no {FOLDER}/{LAST}")
         return file
     if not given.exists():
-        raise UserError(f"checkpoint={given}: there is no such folder or file")
+        raise UserError(f"{key}={given}: there is no such folder or file")
     return given
 
 

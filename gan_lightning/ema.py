@@ -1,6 +1,6 @@
 """The average of the generator's weights that samples and scores are made from, and its BatchNorm statistics.
 
-Averaging: Yazıcı et al. 2019. Half-life in images and ramp-up: Karras et al. 2018, section 4, and StyleGAN2-ADA's code.
+Averaging: Yazıcı et al. 2019. Half-life in images and ramp-up: the code of StyleGAN2-ADA (Karras et al. 2020).
 """
 
 import copy

@@ -324,6 +324,7 @@ class ByLabel(nn.Module):
     """Pictures whose brightness is their label."""
 
     latent_size = 4
+    classes = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -335,6 +336,8 @@ class ByLabel(nn.Module):
 
 
 class JudgeByLabel(MLPDiscriminator):
+    classes = 4
+
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         assert y is not None
         return super().forward(x) + y

@@ -48,7 +48,7 @@ class Metrics(Callback):
             if not math.isfinite(self.last.get(key, 0.0)):
                 raise Diverged(
                     f"{key} is {self.last[key]} at minibatch {counters.minibatches}: training has diverged. "
-                    f"The last checkpoint is from before; lower the learning rates, or clip with step.generator_clip"
+                    f"Checkpoints from before are untouched; lower the learning rates, or clip with step.generator_clip"
                 )
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

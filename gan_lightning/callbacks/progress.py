@@ -1,5 +1,6 @@
 """What a person sees of a run: the banner, the progress bar, the summary."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -122,15 +123,16 @@ def summary(module: Any, folder: Path, *, interrupted: bool) -> None:
     counters = module.counters
     grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"), key=position)
     speed = counters.images / counters.seconds if counters.seconds else 0
+    quoted = shlex.quote(str(folder))
     lines = [
         f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} "
         f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
         f"  pictures    {grids[-1] if grids else folder / 'samples'}",
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",
-        *([f"  python -m gan_lightning checkpoint='{folder}'"] if interrupted else []),
-        f"  python -m gan_lightning sample checkpoint='{folder}' count=64",
-        f"  python -m gan_lightning evaluate checkpoint='{folder}'",
+        *([f"  python -m gan_lightning checkpoint={quoted}"] if interrupted else []),
+        f"  python -m gan_lightning sample checkpoint={quoted} count=64",
+        f"  python -m gan_lightning evaluate checkpoint={quoted}",
         "  tensorboard --logdir outputs",
     ]
     print("\n".join(lines), flush=True)

@@ -14,6 +14,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import EXIT_CODES, Budget
@@ -33,6 +34,7 @@ from gan_lightning.config import (
 from gan_lightning.data.base import ImageData
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 from gan_lightning.steps import Counters
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.types import Node, NonNegativeInt
@@ -72,13 +74,17 @@ def run(arguments: list[str]) -> int:
     flags = {"-m", "--multirun"}
     if flags & set(arguments):
         return sweep([argument for argument in arguments if argument not in flags])
-    given = [argument.partition("=")[2] for argument in arguments if argument.startswith("checkpoint=")]
+    given = [argument.partition("=")[2] for argument in arguments if sets(argument, "checkpoint")]
     if given and given[-1] not in ("", "null"):
-        others = [argument for argument in arguments if not argument.startswith("checkpoint=")]
-        return resume(Path(given[-1]), others)
+        return resume(Path(given[-1]), [argument for argument in arguments if not sets(argument, "checkpoint")])
     config = compose("train", arguments, Settings)
     settings = checked(check(config, Settings))
-    return start(settings, Path(config.hydra.run.dir))
+    return start(settings, expand(config.hydra.run.dir))
+
+
+def sets(argument: str, key: str) -> bool:
+    """True for key=…, and with Hydra's + and ++."""
+    return argument.lstrip("+").startswith(f"{key}=")
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
@@ -92,11 +98,15 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
             "trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes"
         )
     instantiate(settings["data"]).check()
+    if settings["weights"]:
+        find_checkpoint(Path(settings["weights"]), key="weights")
     return settings
 
 
 def start(settings: dict[str, Any], folder: Path) -> int:
     """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
+    if settings["data"].get("root"):  # a run can be continued from any working directory
+        settings["data"]["root"] = str(expand(settings["data"]["root"]).absolute())
     last = folder / FOLDER / LAST
     if last.exists():
         stored = read_checkpoint(last)["config"]
@@ -109,6 +119,8 @@ def start(settings: dict[str, Any], folder: Path) -> int:
 
 def resume(given: Path, arguments: list[str]) -> int:
     """Continues a run in its folder with its own settings and the values in `arguments`."""
+    if any(sets(argument, "weights") for argument in arguments):
+        raise UserError("weights=…: a continued run has its own; leave out checkpoint= to start a fresh one")
     file = find_checkpoint(given)
     checkpoint = read_checkpoint(file)
     settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings))
@@ -132,7 +144,7 @@ def free_name(folder: Path) -> Path:
 
 def sweep(arguments: list[str]) -> int:
     """Several runs: every job is checked before the first begins."""
-    if any(argument.startswith("checkpoint=") for argument in arguments):
+    if any(sets(argument, "checkpoint") for argument in arguments):
         raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
     for one in sweep_jobs("train", arguments, Settings):
         checked(check(compose("train", one, Settings), Settings))
@@ -161,6 +173,10 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     module: AdversarialModule = instantiate(settings["model"])
     module.config = settings
     data.setup()  # before the folder: a file that cannot be read leaves nothing behind
+    if data.minibatch_size(1, module.step.accumulate) == 1 and any(
+        isinstance(m, nn.BatchNorm1d) for m in module.modules()
+    ):
+        raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))
     counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
@@ -171,7 +187,10 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
     if first:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
         OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
         point_latest(folder)
     metrics = Metrics()
@@ -192,6 +211,8 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     except BaseException:
         if isinstance(strategy, PlayersStrategy):
             strategy.abort()
+        if budget.signal:  # the second one: Lightning would end with 1
+            raise KeyboardInterrupt from None
         raise
     if isinstance(strategy, PlayersStrategy):
         strategy.finish()
@@ -202,9 +223,11 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
 
 def quieten() -> None:
     """Lightning's advice is for other programs: it knows neither our loaders nor our counters."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         "You passed in a `val_dataloader`",
+        "The number of training batches",
         "The '.*_dataloader' does not have many",
         "Found .* in eval mode",
         "`isinstance\\(treespec",
@@ -214,7 +237,7 @@ def quieten() -> None:
 
 def fine_tune(module: AdversarialModule, given: Path) -> None:
     """Puts the trained networks of a run into a module that begins anew."""
-    path = find_checkpoint(given)
+    path = find_checkpoint(given, key="weights")
     trained = read_checkpoint(path)["state_dict"]
     wanted = module.state_dict()
     for key, value in wanted.items():

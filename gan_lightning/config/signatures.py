@@ -49,7 +49,7 @@ def import_module(target: str) -> tuple[types.ModuleType, list[str]]:
             return importlib.import_module(name), parts[end:]
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise UserError(f"needs the package {error.name}, which is not installed") from error
+                raise UserError(f"needs the package {error.name}: pip install {error.name}") from error
     raise UserError("does not exist")
 
 

@@ -37,17 +37,17 @@ class GAN(AdversarialModule):
         label_noise: Fraction = 0.0,
         **base: Any,
     ) -> None:
-        self_pair = losses.PAIRS[loss]
+        pair = losses.PAIRS[loss]
         soft = {
             "label_smoothing": label_smoothing,
             "fake_label_smoothing": fake_label_smoothing,
             "label_noise": label_noise,
         }
         for key, value in soft.items():
-            if value and not self_pair.probabilities:
+            if value and not pair.probabilities:
                 raise ValueError(f"{key}={value}: loss={loss} has no labels to soften; use minimax or nonsaturating")
         super().__init__(**base)
-        self.pair = self_pair
+        self.pair = pair
         self.label_smoothing = label_smoothing
         self.fake_label_smoothing = fake_label_smoothing
         self.label_noise = label_noise
