@@ -40,7 +40,7 @@ def dispatch(arguments: list[str]) -> int:
 
         print(__version__)
         return 0
-    from gan_lightning.callbacks.metrics import Diverged  # torch is imported from here on
+    from gan_lightning.divergence import Diverged  # torch is imported from here on
 
     try:
         return importlib.import_module(f"gan_lightning.commands.{command}").run(arguments)

@@ -88,6 +88,9 @@ class AdversarialModule(LightningModule):
         self.counters = Counters()
         self.config: dict[str, Any] | None = None  # the plain configuration that a command built this from
         self.metrics: dict[str, Tensor | float] = {}  # what the last log line shows
+        self.won: float | None = (
+            None  # the discriminator's loss below which it leaves nothing to learn, where it says so
+        )
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
         self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
 

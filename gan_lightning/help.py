@@ -32,6 +32,10 @@ MOST_USED = {
         "step.critic_steps",
         "step.accumulate",
         "samples.every_images",
+        "scores.names",
+        "scores.extractor",
+        "scores.every",
+        "on_collapse",
         "checkpoints.every_minutes",
         "seed",
         "checkpoint",
@@ -45,14 +49,14 @@ EXAMPLES = {
         f"{PROGRAM} -m model=gan,dcgan,wgan_gp seed=1,2,3",
     ),
     "sample": (
-        f"{PROGRAM} sample checkpoint=latest",
         f"{PROGRAM} sample checkpoint=latest count=16 output=pictures",
         f"{PROGRAM} sample checkpoint=latest interpolate=true",
+        f"{PROGRAM} sample checkpoint=latest nearest=true",
     ),
     "evaluate": (
         f"{PROGRAM} evaluate checkpoint=latest",
-        f"{PROGRAM} evaluate checkpoint=latest ema=false",
-        f"{PROGRAM} evaluate checkpoint=latest accelerator=cpu",
+        f"{PROGRAM} evaluate checkpoint=latest scores.names=[fid,kid]",
+        f"{PROGRAM} evaluate real=photos fake=generated",
     ),
 }
 
@@ -109,10 +113,19 @@ def keys(command: str, config: DictConfig, schema: type) -> Iterator[tuple[str, 
     """key=default and the comment beside it, or the choices of the schema."""
     hints = root_hints(schema)
     notes = comments(command, config)
-    for key in MOST_USED.get(command) or [str(key) for key in config if key != "hydra"]:
+    for key in MOST_USED.get(command) or list(dotted(config)):
         value = OmegaConf.select(config, key, default="…")
         note = notes.get(key) or ", ".join(map(show, choices(hints.get(key))))
         yield f"{key}={'…' if OmegaConf.is_missing(config, key) else show(value)}", note
+
+
+def dotted(config: DictConfig) -> Iterator[str]:
+    """The keys of a command's file, and those of its nodes."""
+    for key, value in config.items_ex(resolve=False):
+        if isinstance(value, DictConfig) and key != "hydra":
+            yield from (f"{key}.{name}" for name in value if not str(name).startswith("_"))
+        elif key != "hydra":
+            yield str(key)
 
 
 def comments(command: str, config: DictConfig) -> dict[str, str]:

@@ -23,6 +23,7 @@ class Pair(NamedTuple):
     generator: Callable[[Tensor | None, Tensor], Losses]  # (on_real (N,), on_fake (N,)); None unless needs_real
     probabilities: bool = False  # logits are log-odds: D(x) = sigmoid(logit), and labels may be soft
     needs_real: bool = False  # the generator's loss needs the logits of the real images
+    won: float | None = None  # a discriminator whose loss stays below this has won; None: its loss does not say
 
 
 def cross_entropy(logits: Tensor, label: float | Tensor) -> Tensor:
@@ -123,13 +124,15 @@ def relativistic_average_generator(on_real: Tensor | None, on_fake: Tensor) -> L
     return {"loss": relativistic_average_discriminator(on_fake, on_real)["loss"]}
 
 
-minimax = Pair(classify, minimax_generator, probabilities=True)
-nonsaturating = Pair(classify, nonsaturating_generator, probabilities=True)
-least_squares = Pair(least_squares_discriminator, least_squares_generator)
-hinge = Pair(hinge_discriminator, raise_fakes)
+minimax = Pair(classify, minimax_generator, probabilities=True, won=0.02)
+nonsaturating = Pair(classify, nonsaturating_generator, probabilities=True, won=0.02)
+least_squares = Pair(least_squares_discriminator, least_squares_generator, won=0.005)
+hinge = Pair(hinge_discriminator, raise_fakes, won=0.01)
 wasserstein = Pair(wasserstein_discriminator, raise_fakes)
-relativistic = Pair(relativistic_discriminator, relativistic_generator, needs_real=True)
-relativistic_average = Pair(relativistic_average_discriminator, relativistic_average_generator, needs_real=True)
+relativistic = Pair(relativistic_discriminator, relativistic_generator, needs_real=True, won=0.01)
+relativistic_average = Pair(
+    relativistic_average_discriminator, relativistic_average_generator, needs_real=True, won=0.02
+)
 
 PAIRS: dict[str, Pair] = {
     "minimax": minimax,

@@ -1,5 +1,6 @@
 """Drawing images from a generator. Nothing here touches the streams that training draws from."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,7 +59,7 @@ def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torc
         return network(latents, labels).float()
 
 
-def sample(
+def blocks(
     module: "AdversarialModule",
     count: int,
     *,
@@ -66,12 +67,17 @@ def sample(
     label: int | None = None,
     truncation: float | None = None,
     ema: bool = True,
-) -> Tensor:
-    """Images (count, C, H, W) in [-1, 1]; image i depends on (seed, i) alone."""
+    part: int = 0,
+    parts: int = 1,
+) -> Iterator[Tensor]:
+    """Images (up to BLOCK, C, H, W) in [-1, 1] of every `parts`-th block of `count` samples, from block `part` on."""
     network = sampler(module, ema=ema)
-    images = []
-    for first in range(0, count, BLOCK):
+    for first in range(BLOCK * part, count, BLOCK * parts):
         size = min(BLOCK, count - first)
         latents = evaluation_latents(module, size, seed, truncation, first)
-        images.append(render(network, latents, evaluation_labels(module, size, label, first), module.device))
-    return torch.cat(images)
+        yield render(network, latents, evaluation_labels(module, size, label, first), module.device)
+
+
+def sample(module: "AdversarialModule", count: int, **settings: Any) -> Tensor:
+    """Images (count, C, H, W) in [-1, 1]; image i depends on (seed, i) alone. Settings as those of `blocks`."""
+    return torch.cat(list(blocks(module, count, **settings)))

@@ -11,7 +11,7 @@ from tests.fake_data import write_idx, write_photos
 
 SHOWN = {
     group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml"))
-    for group in ("model", "data", "experiment", "trainer")
+    for group in ("model", "data", "experiment", "trainer", "scores")
 }
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 

@@ -49,7 +49,7 @@ def test_events_have_every_step_once(tmp_path: Path) -> None:
     shown = set(events.Tags()["scalars"])
     assert {f"{player}/{key}" for player in "DG" for key in ("loss", "gradient_norm", "learning_rate")} <= shown
     assert {"D/loss_real", "D/loss_fake", "D/real", "D/fake", "D/ranking", "images_per_second", "final/D/loss"} <= shown
-    assert {"samples/ema", "samples/raw", "samples/real"} == set(events.Tags()["images"])
+    assert {"samples/ema", "samples/raw", "samples/real", "samples/nearest"} == set(events.Tags()["images"])
     assert [float(row["D/loss"]) for row in rows(folder)] == pytest.approx([e.value for e in events.Scalars("D/loss")])
     assert "_hparams_/session_start_info" in str(events.summary_metadata.keys())
 

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from gan_lightning.checkpoint import FOLDER, LAST, position
+from gan_lightning.divergence import check_finite
 from gan_lightning.types import PositiveFloat, PositiveInt
 
 
@@ -38,7 +39,11 @@ class Checkpoints(Callback):
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
         counters = module.counters
         if self.every_epochs and counters.epoch_minibatches == 0 and counters.epoch % self.every_epochs == 0:
-            self.save(trainer, module, numbered=True)
+            self.save(trainer, module, f"e{counters.epoch:04d}-s{counters.generator_steps:08d}.ckpt")
+            if self.keep and trainer.is_global_zero:
+                folder = Path(trainer.default_root_dir) / FOLDER
+                for old in sorted(folder.glob("e*-s*.ckpt"), key=position)[: -self.keep]:
+                    old.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         if self.every_minutes is None or pl_module.counters.minibatches % pl_module.step.accumulate:
@@ -52,18 +57,18 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.save(trainer, pl_module)
 
-    def save(self, trainer: Trainer, module: Any, *, numbered: bool = False) -> None:
-        """Writes last.ckpt, on every rank together; `numbered`: the same file under its number too."""
+    def save(self, trainer: Trainer, module: Any, also: str | None = None) -> None:
+        """Writes last.ckpt, on every rank together; `also`: the same file under this name too.
+
+        Raises Diverged, and writes nothing, when a weight is not finite.
+        """
         module.average_buffers()
         folder = Path(trainer.default_root_dir) / FOLDER
+        check_finite(module, folder.parent)
         trainer.save_checkpoint(folder / LAST)
         self._written = time.monotonic()
-        if numbered and trainer.is_global_zero:
-            counters = module.counters
-            link(folder / LAST, folder / f"e{counters.epoch:04d}-s{counters.generator_steps:08d}.ckpt")
-            if self.keep:
-                for old in sorted(folder.glob("e*-s*.ckpt"), key=position)[: -self.keep]:
-                    old.unlink()
+        if also and trainer.is_global_zero:
+            link(folder / LAST, folder / also)
 
 
 def link(source: Path, target: Path) -> None:

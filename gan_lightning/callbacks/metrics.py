@@ -2,15 +2,14 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-
-class Diverged(RuntimeError):
-    """A loss is no longer finite."""
+from gan_lightning.divergence import Diverged, advice
 
 
 class Metrics(Callback):
@@ -44,11 +43,13 @@ class Metrics(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics({**position, **self.last}, step=counters.images)
-        for key in ("D/loss", "G/loss"):
-            if not math.isfinite(self.last.get(key, 0.0)):
+        for key, value in self.last.items():
+            if (
+                isinstance(value, float) and not math.isfinite(value) and not key.endswith("gradient_norm")
+            ):  # fp16 skips steps whose gradients overflow
                 raise Diverged(
-                    f"{key} is {self.last[key]} at minibatch {counters.minibatches}: training has diverged. "
-                    f"Checkpoints from before are untouched; lower the learning rates, or clip with step.generator_clip"
+                    f"{key} is {value} at minibatch {counters.minibatches} (step {counters.generator_steps}, "
+                    f"{counters.images:,} images): {advice(Path(trainer.default_root_dir))}"
                 )
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from rich import progress
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from gan_lightning.budget import Budget
+from gan_lightning.callbacks.alarms import Alarms
 from gan_lightning.callbacks.metrics import Metrics
+from gan_lightning.callbacks.scores import BEST, Scores
 from gan_lightning.checkpoint import FOLDER, LAST, position
+from gan_lightning.metrics import records
 from gan_lightning.steps import Counters
 
 LINE_SECONDS = 15.0  # where there is no terminal: a line this often
@@ -60,6 +64,14 @@ class Progress(Callback):
         else:
             share = f" ({counters.images / self.total:.0%})" if self.total else ""
             print(f"epoch {counters.epoch}: {counters.images:,} images{share}, {self.numbers()}", flush=True)
+
+    def line(self, text: str) -> None:
+        """Prints a line, above the bar, on the first rank."""
+        if not rank_zero_only.rank:
+            if self.bar:
+                self.bar.console.print(text, highlight=False)
+            else:
+                print(text, flush=True)
 
     def numbers(self) -> str:
         """The newest losses and the speed."""
@@ -118,15 +130,23 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     Console().print(table)
 
 
-def summary(module: Any, folder: Path, *, interrupted: bool) -> None:
+def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *, interrupted: bool) -> None:
     """Where the results are, and what to type next."""
     counters = module.counters
     grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"), key=position)
     speed = counters.images / counters.seconds if counters.seconds else 0
     quoted = shlex.quote(str(folder))
+    scored = []
+    if scores and scores.last:
+        share = scores.seconds / max(counters.seconds, scores.seconds)
+        best = folder / FOLDER / BEST
+        scored = [f"  scores      {scores.text()}", f"  best        {best} ({scores.chosen} {scores.best:.4g})"]
+        scored.append(f"              all in {folder / records.FILE}; scoring took {share:.1%} of the time")
     lines = [
         f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} "
         f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
+        *(f"  alarm       {message}" for message in alarms.raised),
+        *scored,
         f"  pictures    {grids[-1] if grids else folder / 'samples'}",
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",

@@ -11,9 +11,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lightning.checkpoint import position
+from gan_lightning.data.base import ImageSet, InMemory, to_float, to_pixels
+from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
 FOLDER = "samples"
+PAIRS = 32  # samples beside their nearest training images
+SEARCHED = 5000  # training images looked at together
 LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
 
 
@@ -31,6 +35,7 @@ class SampleGrids(Callback):
         self.every_images = every_images
         self.count = count
         self._grids = -1
+        self._newest = torch.empty(0)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
@@ -38,7 +43,7 @@ class SampleGrids(Callback):
         if trainer.is_global_zero and not (folder / "real.png").exists():
             real = trainer.datamodule.real_images(self.count)  # type: ignore[attr-defined]  # Lightning sets it
             save_grid(real, folder / "real.png")
-            self._show(trainer, "samples/real", real, 0)
+            self._show(trainer, "samples/real", grid(real), 0)
         if pl_module.counters.images == 0:
             self.draw(trainer, pl_module)
 
@@ -52,6 +57,12 @@ class SampleGrids(Callback):
         self.draw(trainer, pl_module)
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
+            train: ImageSet = trainer.datamodule.train  # type: ignore[attr-defined]  # Lightning sets it
+            if isinstance(train, InMemory):  # decoding every file again takes too long: `sample nearest=true` does
+                panel = save_nearest(
+                    self._newest[:PAIRS], train, Path(trainer.default_root_dir) / FOLDER / "nearest.png"
+                )
+                self._show(trainer, "samples/nearest", panel, pl_module.counters.images)
 
     def draw(self, trainer: Trainer, module: Any) -> None:
         """A grid of each kind. Every rank draws it, the first writes it: batch norm may talk to the other ranks."""
@@ -63,21 +74,26 @@ class SampleGrids(Callback):
                 continue
             name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
             save_grid(images, Path(trainer.default_root_dir) / FOLDER / name)
-            self._show(trainer, f"samples/{kind}", images, counters.images)
+            self._show(trainer, f"samples/{kind}", grid(images), counters.images)
+            self._newest = images if kind == "ema" or module.ema is None else self._newest
 
-    def _show(self, trainer: Trainer, tag: str, images: Tensor, step: int) -> None:
+    def _show(self, trainer: Trainer, tag: str, picture: Tensor, step: int) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(tag, grid(images), step)
+                logger.experiment.add_image(tag, picture, step)
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
     """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes; small ones are enlarged."""
     columns = columns or max(1, round(len(images) ** 0.5))
-    levels = ((images.detach().cpu().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return make_grid(enlarged(images), nrow=columns, padding=2, pad_value=255)
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] -> pixels uint8 (N, C, h, w) that can be seen: whole times as large."""
+    levels = to_pixels(images).cpu()
     times = max(1, LEGIBLE // levels.shape[-1])
-    levels = levels.repeat_interleave(times, -1).repeat_interleave(times, -2)  # (N, C, times · H, times · W)
-    return make_grid(levels, nrow=columns, padding=2, pad_value=255)
+    return levels.repeat_interleave(times, -1).repeat_interleave(times, -2)
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -89,6 +105,36 @@ def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Writes images (N, C, H, W) in [-1, 1] as one PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     to_picture(grid(images, columns)).save(path)
+
+
+def save_nearest(images: Tensor, training: ImageSet, path: Path) -> Tensor:
+    """Writes and returns uint8 (3, h, w): images (N, C, H, W) in [-1, 1] beside their nearest training images, framed.
+
+    Nearest in pixels; the frame is yellow, as in figure 2 of Goodfellow et al. 2014.
+    """
+    best = torch.full((len(images),), torch.inf, dtype=torch.double)
+    found = torch.empty_like(images, device="cpu")
+    for first in range(0, len(training), SEARCHED):
+        block = to_float(training.__getitems__(range(first, min(first + SEARCHED, len(training))))["image"])
+        index, distance = nearest_images(images.cpu(), block)
+        nearer = distance < best
+        best[nearer], found[nearer] = distance[nearer], block[index[nearer]]
+    pairs = []
+    for image, its_nearest in zip(images, found, strict=True):
+        left, right = (enlarged(one[None])[0].expand(3, -1, -1) for one in (image, its_nearest))  # (3, h, w)
+        pairs.append(torch.cat([framed(left, (255, 255, 255)), framed(right, (255, 210, 0))], -1))
+    columns = max(1, round((len(pairs) / 2) ** 0.5))  # pairs are twice as wide as high
+    panel = make_grid(torch.stack(pairs), nrow=columns, padding=4, pad_value=255)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_picture(panel).save(path)
+    return panel
+
+
+def framed(picture: Tensor, colour: tuple[int, int, int]) -> Tensor:
+    """uint8 (3, h, w) -> (3, h + 6, w + 6) with a frame."""
+    border = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1).repeat(1, picture.shape[1] + 6, picture.shape[2] + 6)
+    border[:, 3:-3, 3:-3] = picture
+    return border
 
 
 def save_film(folder: Path, most: int = 100) -> None:

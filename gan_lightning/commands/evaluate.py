@@ -1,40 +1,203 @@
-"""Losses of a trained model on the images it was not trained on."""
+"""Scores of a trained model and its losses on the images it was not trained on; or scores of two folders."""
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+import torch
+from rich import progress
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
 
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
-from gan_lightning.commands import train
-from gan_lightning.commands.loading import choose_device, load_module
-from gan_lightning.config import check, compose, instantiate, override
+from gan_lightning.checkpoint import find_checkpoint, run_folder
+from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
+from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
+from gan_lightning.data.image_folder import Unreadable, is_image, open_image, walk
+from gan_lightning.errors import UserError
+from gan_lightning.metrics import records
+from gan_lightning.metrics.paired import PairedName, paired
+from gan_lightning.metrics.scores import compute
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings, extract, make_records
+from gan_lightning.paths import expand
+from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
+from gan_lightning.types import Node
 
 
 class Settings(TypedDict):
     """The keys of conf/evaluate.yaml; `data.…` keys replace values of the run's own data, where it has moved."""
 
-    checkpoint: Path
+    checkpoint: Path | None
+    real: Path | None
+    fake: Path | None
+    output: Path | None
     ema: bool
     accelerator: Literal["auto", "cpu", "gpu"]
+    scores: Node
 
 
 def run(arguments: list[str]) -> int:
-    """The command: prints the held-out losses and counts, and writes nothing."""
-    moved = [argument for argument in arguments if argument.startswith("data.")]
-    settings = check(compose("evaluate", [a for a in arguments if a not in moved], Settings), Settings)
+    """The command: prints held-out losses and a table of scores, and adds their records to scores.jsonl."""
+    own, moved = split_arguments(arguments)
+    settings = check(compose("evaluate", own, Settings), Settings)
+    given = [key for key in ("checkpoint", "real", "fake") if settings[key] is not None]
+    if given not in (["checkpoint"], ["real", "fake"]):
+        said = ", ".join(given) or "nothing"
+        raise UserError(f"evaluate: give checkpoint=<run>, or real=<folder> and fake=<folder>; given: {said}")
+    how: ScoreSettings = instantiate(settings["scores"])
+    device = choose_device(settings["accelerator"])
+    made = of_model(settings, how, moved, device) if given == ["checkpoint"] else of_folders(settings, how, device)
+    show(made)
+    return 0
+
+
+def of_model(
+    settings: dict[str, Any], how: ScoreSettings, moved: list[str], device: torch.device
+) -> list[records.Record]:
+    """Scores of a checkpoint, kept beside it."""
     path = Path(settings["checkpoint"])
-    stored = read_checkpoint(find_checkpoint(path))["config"]
-    config = check(override(stored, moved, train.Settings, train.FIXED), train.Settings)
-    data: ImageData = instantiate(config["data"])
-    data.check()
-    data.setup()
-    module = load_module(path, config).to(choose_device(settings["accelerator"]))
+    config = stored_config(path, moved)
+    data = load_data(config)
+    module = load_module(path, config).to(device)
+    scorer = Scorer(how, data).to(device)
     for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
         print(f"{name:24} {value:.6g}")
-    return 0
+    with bar(scorer.n_real + scorer.n_fake) as scorer.said:
+        made = scorer.score(module, ema=settings["ema"], source="evaluate")
+    keep(expand(settings["output"]) if settings["output"] else run_folder(find_checkpoint(path)) / records.FILE, made)
+    return made
+
+
+def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.device) -> list[records.Record]:
+    """Scores of one folder of images against another."""
+    real, fake = (files(key, expand(settings[key])) for key in ("real", "fake"))
+    if how.samples:
+        fake = fake[: how.samples]
+    pairs: list[Any] = [name for name in how.names or [] if name in get_args(PairedName)]
+    others = replace(how, names=[name for name in how.names if name not in pairs] if how.names else how.names)
+    real = real if pairs else real[: how.real_samples]
+    extractor = how.load("objects").to(device)
+    sizes = extractor.sizes(read(real[0]).to(device))
+    names = others.choose(extractor, *sizes, len(real), len(fake))
+    common = {
+        "split": str(settings["real"]),
+        "real": str(settings["real"]),
+        "weights": str(settings["fake"]),
+        "batch_norm": "none",
+        "truncation": None,
+        "seed": how.seed,
+        "source": "evaluate",
+        **dict.fromkeys(("step", "epoch", "images"), 0),
+        "seconds": 0.0,
+    }
+    made = make_records(paired(pairs, matched(real, fake)), None, (0, 0), len(fake), len(fake), common) if pairs else []
+    if names:
+        with bar(len(real) + len(fake)) as said:
+            both = [extract(extractor, pixels(paths), device, said) for paths in (real, fake)]
+            values = {name: compute([name], both[0], both[1], how.seed) for name in names}
+        made += make_records(values, extractor, sizes, len(real), len(fake), common)
+    if settings["output"]:
+        keep(expand(settings["output"]), made)
+    return made
+
+
+def files(key: str, folder: Path) -> list[Path]:
+    """The images below a folder, sorted. Raises UserError when there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{key}={folder}: no such folder")
+    found = [path for path in walk(folder) if is_image(path)]
+    if not found:
+        raise UserError(f"{key}={folder}: no images in it")
+    return found
+
+
+def read(path: Path) -> Tensor:
+    """Pixels uint8 (1, 3, H, W). Raises UserError for a file that cannot be read."""
+    try:
+        image = np.array(open_image(path).convert("RGB"))
+    except (Unreadable, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def pixels(paths: list[Path]) -> Iterator[Tensor]:
+    """Blocks of images of one size, uint8 (n, 3, H, W)."""
+    waiting: list[Tensor] = []
+    for path in paths:
+        image = read(path)
+        if waiting and (len(waiting) == BLOCK or image.shape != waiting[0].shape):
+            yield torch.cat(waiting)
+            waiting = []
+        waiting.append(image)
+    yield torch.cat(waiting)
+
+
+def matched(real: list[Path], fake: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of images by name without suffix. Raises UserError for one without a partner or of another size."""
+    partners = {path.stem: path for path in real}
+    for path in fake:
+        if path.stem not in partners:
+            raise UserError(f"{path}: scores of pairs need an image of that name in the other folder")
+        pair = read(partners[path.stem]), read(path)
+        if pair[0].shape != pair[1].shape:
+            sizes = " and ".join(f"{image.shape[-1]}×{image.shape[-2]}" for image in pair)
+            raise UserError(f"{path}: its pair {partners[path.stem]} has another size: {sizes}")
+        yield pair
+
+
+class bar:
+    """A progress bar over images, as a context that gives the function to tell it."""
+
+    def __init__(self, total: int) -> None:
+        self.progress = progress.Progress(
+            progress.TextColumn("scoring"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(compact=True),
+            disable=not Console().is_terminal,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=total)
+
+    def __enter__(self) -> Any:
+        self.progress.start()
+        return lambda images: self.progress.advance(self.task, images)
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+
+def keep(path: Path, made: list[records.Record]) -> None:
+    """Adds records to a file. Raises UserError where that is impossible."""
+    if not made:
+        return
+    try:
+        records.append(path, made)
+    except OSError as error:
+        raise UserError(f"{path}: the records cannot be written: {error.strerror}") from None
+
+
+def show(made: list[records.Record]) -> None:
+    """Prints the table."""
+    if not made:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("score", "value", "extractor", "real", "generated"):
+        table.add_column(column, justify="right" if column in ("value", "real", "generated") else "left")
+    for record in made:
+        table.add_row(
+            record.metric,
+            record.text(),
+            f"{record.extractor} v{record.version}",
+            f"{record.n_real:,}",
+            f"{record.n_fake:,}",
+        )
+    Console().print(table)
 
 
 def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = True) -> dict[str, float]:

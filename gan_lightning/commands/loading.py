@@ -7,17 +7,38 @@ import torch
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
-from gan_lightning.commands.train import Settings
-from gan_lightning.config import check, instantiate
+from gan_lightning.commands.train import FIXED, Settings
+from gan_lightning.config import check, completed, instantiate, override
+from gan_lightning.data.base import ImageData
 from gan_lightning.errors import UserError
 from gan_lightning.steps import Counters
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and those that say where the data of a run has moved: data.root=…"""
+    moved = [argument for argument in arguments if argument.startswith("data.")]
+    return [argument for argument in arguments if argument not in moved], moved
+
+
+def stored_config(given: Path, moved: list[str]) -> dict[str, Any]:
+    """The configuration of a run folder or a .ckpt, checked, with `data.…` values replaced."""
+    stored = read_checkpoint(find_checkpoint(given))["config"]
+    return check(override(stored, moved, Settings, FIXED), Settings)
+
+
+def load_data(config: dict[str, Any]) -> ImageData:
+    """The data of a run, ready to use. Raises UserError when it is not there."""
+    data: ImageData = instantiate(config["data"])
+    data.check()
+    data.setup()
+    return data
 
 
 def load_module(given: Path, config: dict[str, Any] | None = None) -> AdversarialModule:
     """The module of a run folder, a .ckpt or `latest`; `config` replaces the stored one."""
     path = find_checkpoint(given)
     checkpoint = read_checkpoint(path)
-    stored = check(config or checkpoint["config"], Settings)
+    stored = check(config or completed(checkpoint["config"], Settings), Settings)
     module = instantiate(stored["model"])
     try:
         module.load_state_dict(checkpoint["state_dict"])

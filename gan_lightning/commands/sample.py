@@ -8,27 +8,29 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gan_lightning.callbacks.samples import grid, save_grid, to_picture
+from gan_lightning.callbacks.samples import grid, save_grid, save_nearest, to_picture
 from gan_lightning.checkpoint import find_checkpoint, run_folder
-from gan_lightning.commands.loading import choose_device, load_module
+from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.config import check, compose
+from gan_lightning.data.base import ImageData, to_pixels
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
-GRID_MOST = 1024  # images in grid.png
+GRID_MOST, NEAREST_MOST = 1024, 128  # images in grid.png, pairs in nearest.png
 KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
 
 
 class Settings(TypedDict):
-    """The keys of conf/sample.yaml."""
+    """The keys of conf/sample.yaml; `data.…` keys say where the run's data has moved, for `nearest`."""
 
     checkpoint: Path
     output: Path | None
     count: PositiveInt
     seed: NonNegativeInt
     grid: bool
+    nearest: bool
     label: NonNegativeInt | None
     truncation: PositiveFloat | None
     interpolate: bool
@@ -38,14 +40,19 @@ class Settings(TypedDict):
 
 def run(arguments: list[str]) -> int:
     """The command: writes PNGs and a grid, or a walk between latents, to a folder that was empty before."""
-    settings = check(compose("sample", arguments, Settings), Settings)
-    module = load_module(Path(settings["checkpoint"])).to(choose_device(settings["accelerator"]))
+    own, moved = split_arguments(arguments)
+    settings = check(compose("sample", own, Settings), Settings)
+    config = stored_config(Path(settings["checkpoint"]), moved)
+    module = load_module(Path(settings["checkpoint"]), config).to(choose_device(settings["accelerator"]))
     label = settings["label"]
     if label is not None and label >= module.classes:
         has = f"it knows classes 0 to {module.classes - 1}" if module.classes else "it is not class-conditional"
         raise UserError(f"label={label}: the model of {settings['checkpoint']} cannot be asked for it: {has}")
     if settings["interpolate"] and settings["count"] < 2:
         raise UserError("count=1: interpolate=true walks between at least 2 latents")
+    data: ImageData | None = None
+    if settings["nearest"] and not settings["interpolate"]:
+        data = load_data(config)
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     if settings["interpolate"]:
@@ -62,6 +69,8 @@ def run(arguments: list[str]) -> int:
             save_picture(image, folder / f"{index:05d}.png")
         if settings["grid"]:
             save_grid(images[:GRID_MOST], folder / "grid.png")
+        if data:
+            save_nearest(images[:NEAREST_MOST], data.train, folder / "nearest.png")
     print(f"{folder}: {', '.join(sorted({*(f.name for f in folder.iterdir() if not f.stem.isdigit())}))}".rstrip(": "))
     return 0
 
@@ -80,7 +89,7 @@ def output_folder(settings: dict[str, Any]) -> Path:
 
 def save_picture(image: Tensor, path: Path) -> None:
     """One image (C, H, W) in [-1, 1] as it is, without a frame."""
-    levels = ((image.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = to_pixels(image).cpu()
     to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(path)
 
 

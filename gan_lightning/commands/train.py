@@ -7,7 +7,7 @@ import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import hydra
 import torch
@@ -18,8 +18,11 @@ from torch import nn
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import EXIT_CODES, Budget
+from gan_lightning.callbacks.alarms import Alarms
+from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.progress import Progress, banner, summary
+from gan_lightning.callbacks.scores import Scores, TrainingScores
 from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, read_checkpoint, run_folder
 from gan_lightning.config import (
     CONF,
@@ -34,6 +37,9 @@ from gan_lightning.config import (
 from gan_lightning.data.base import ImageData
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.records import FILE as SCORES
+from gan_lightning.metrics.records import forget_after
+from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.paths import expand
 from gan_lightning.steps import Counters
 from gan_lightning.strategy import PlayersStrategy
@@ -67,6 +73,8 @@ class Settings(TypedDict):
     trainer: Node
     samples: Node
     checkpoints: Node
+    scores: Node
+    on_collapse: Literal["warn", "stop"]
 
 
 def run(arguments: list[str]) -> int:
@@ -181,6 +189,8 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         fine_tune(module, Path(settings["weights"]))
     counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
     budget: Budget = instantiate(settings["budget"])
+    how: TrainingScores = instantiate(settings["scores"])
+    scorer = Scorer(how, data) if how.names != [] else None
     most = settings["trainer"].get("max_epochs")
     if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
@@ -193,13 +203,19 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
             raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
         OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
         point_latest(folder)
+        if counters:
+            forget_after(folder / SCORES, counters.images)
     metrics = Metrics()
     seen = counters.images if counters else None
     loggers = [make(folder, seen) for make in instantiate(settings["logger"]).values() if make]
     progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
+    checkpoints: Checkpoints = instantiate(settings["checkpoints"])
+    scores = Scores(how, scorer, checkpoints, budget, progress.line) if scorer else None
+    alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
+    callbacks = [budget, metrics, progress, instantiate(settings["samples"]), *([scores] if scores else []), alarms]
     trainer = instantiate(settings["trainer"]).build(
         folder,
-        [budget, metrics, progress, instantiate(settings["samples"]), instantiate(settings["checkpoints"])],
+        [*callbacks, checkpoints],
         loggers,
         ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
     )
@@ -217,7 +233,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     if isinstance(strategy, PlayersStrategy):
         strategy.finish()
     if first:
-        summary(module, folder, interrupted=budget.signal is not None)
+        summary(module, folder, scores, alarms, interrupted=budget.signal is not None)
     return EXIT_CODES[budget.signal] if budget.signal else 0
 
 

@@ -7,7 +7,7 @@ it fits the annotation. Nothing is made before everything is checked.
 from gan_lightning.config.building import check_models, instantiate
 from gan_lightning.config.checking import check
 from gan_lightning.config.composition import CONF, compose, hydra_arguments, sweep_jobs
-from gan_lightning.config.continuing import override
+from gan_lightning.config.continuing import completed, override
 from gan_lightning.config.messages import ADVICE
 from gan_lightning.config.overrides import read_overrides
 from gan_lightning.config.signatures import ALLOWED
@@ -18,6 +18,7 @@ __all__ = [
     "CONF",
     "check",
     "check_models",
+    "completed",
     "compose",
     "hydra_arguments",
     "instantiate",

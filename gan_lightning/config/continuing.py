@@ -6,11 +6,21 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gan_lightning.config.composition import hydra_loader, is_group, updated
+from gan_lightning.config.composition import compose, hydra_loader, is_group, updated
 from gan_lightning.config.containers import as_config, pick, plain_container, resolve
 from gan_lightning.config.messages import mistake, shorten
 from gan_lightning.config.overrides import find, read_overrides, values
+from gan_lightning.config.signatures import root_hints
 from gan_lightning.errors import UserError
+
+
+def completed(stored: Mapping[str, Any], schema: type) -> dict[str, Any]:
+    """What an older version stored, with the defaults of root keys that have come since."""
+    missing = [key for key in root_hints(schema) if key not in stored]
+    if not missing:
+        return dict(stored)
+    defaults = resolve(compose("train", [], schema))
+    return {**stored, **{key: defaults[key] for key in missing}}
 
 
 def override(
@@ -20,7 +30,7 @@ def override(
 
     Groups cannot be chosen again. fixed: dotted keys that stay as they are; typing the stored value again is no change.
     """
-    plain = plain_container(as_config(stored))
+    plain = plain_container(as_config(completed(stored, schema)))
     copies = followers(plain)
     with hydra_loader() as loader:
         for argument in read_overrides(arguments):
@@ -28,6 +38,8 @@ def override(
             if is_group(loader, key):
                 kept = key.partition("@")[0]
                 reason = f"a continued run keeps its {kept}; use weights=… to start a fresh run from its networks"
+                if kept not in ("model", "data", "network", "experiment"):
+                    reason = f"a continued run does not choose its {kept} again: change single keys, {kept}.…="
                 raise mistake(key, typed, reason)
             if key.partition(".")[0] == "hydra":
                 raise mistake(key, typed, "a continued run stays in its folder")

@@ -29,6 +29,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1)
 
 
+def to_pixels(images: Tensor) -> Tensor:
+    """Images (..., C, H, W) in [-1, 1] -> uint8, the same shape: what a PNG of them holds."""
+    return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def resize(images: Tensor, size: int) -> Tensor:
     """Grey levels 0..255 (N, C, h, w) of any type -> uint8 (N, C, size, size): bicubic, antialiased, clamped."""
     if images.shape[-2:] != (size, size):
@@ -92,6 +97,7 @@ class ImageData(LightningDataModule):
 
     train: ImageSet
     held_out: ImageSet
+    extractor = "objects"  # what scores see these images with, where nothing else is asked for (metrics/extractors.py)
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from gan_lightning.draws import generator
 class Digits(ImageData):
     """The digits, resized. A fixed fifth of them is held out: the same for every seed."""
 
+    extractor = "digits"
+
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         bunch: Any = load_digits()
         levels = torch.from_numpy(bunch.images).unsqueeze(1) * (255 / 16)  # (1797, 1, 8, 8), stored as 0..16

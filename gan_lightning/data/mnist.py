@@ -26,6 +26,7 @@ class MNIST(ImageData):
 
     source: type[torchvision.datasets.MNIST] = torchvision.datasets.MNIST
     option = "mnist"
+    extractor = "digits"
     names = tuple("0123456789")
 
     def __init__(self, root: Path, download: bool = True, **base: Any) -> None:
@@ -91,4 +92,5 @@ class FashionMNIST(MNIST):
 
     source = torchvision.datasets.FashionMNIST
     option = "fashion_mnist"
+    extractor = "objects"
     names = tuple(torchvision.datasets.FashionMNIST.classes)

@@ -48,6 +48,7 @@ class GAN(AdversarialModule):
                 raise ValueError(f"{key}={value}: loss={loss} has no labels to soften; use minimax or nonsaturating")
         super().__init__(**base)
         self.pair = pair
+        self.won = None if any(soft.values()) else pair.won  # soft labels keep the loss from falling
         self.label_smoothing = label_smoothing
         self.fake_label_smoothing = fake_label_smoothing
         self.label_noise = label_noise

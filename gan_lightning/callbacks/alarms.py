@@ -1,0 +1,146 @@
+"""Says, once and clearly, when one player has won, when the generator no longer learns, and when samples collapse."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from gan_lightning.callbacks.metrics import Metrics
+from gan_lightning.callbacks.scores import Scores
+
+# Calibrated on ten healthy runs of each model, which raise no alarm, and on runs driven to collapse (docs/scores.md).
+LINES, IMAGES = 10, 20_000  # "for long": so many log lines in a row, over so many images
+FIRST = 20  # log lines that say what the generator's gradient is like
+VANISHED = 0.01  # of that
+FALLEN, LITTLE = 0.5, 0.5  # diversity: of its best so far, and of the real images'
+
+REMEDIES = {
+    "won": "Lower model.discriminator_optimizer.lr, raise the generator's, or add a penalty (model=wgan_gp)",
+    "vanished": "Use model.loss=nonsaturating, a lower model.discriminator_optimizer.lr, or model=wgan_gp",
+    "diversity": "Go on from checkpoints/best.ckpt with lower learning rates, use batch norm in the generator, or "
+    "model=wgan_gp",
+    "missing": "Train longer, or use a larger data.batch_size, or model=wgan_gp",
+}
+
+
+@dataclass
+class Watch:
+    """What the alarms remember: a pure function of the lines and scores that they were shown."""
+
+    streaks: dict[str, list[int]] = field(default_factory=dict)  # condition -> [lines, images at the first]
+    gradients: list[float] = field(default_factory=list)  # of the first lines
+    most_diverse: float = 0.0
+    fewest_missing: float | None = None
+    raised: list[str] = field(default_factory=list)
+
+    def line(self, metrics: dict[str, float], won: float | None, images: int) -> list[tuple[str, str]]:
+        """Looks at a line of metrics; the alarms that it raises: (kind, what is wrong)."""
+        found = []
+        loss, ranking = metrics.get("D/loss"), metrics.get("D/ranking", 1.0)
+        if won is not None and loss is not None and self.lasts("won", loss < won and ranking == 1, images):
+            found.append(("won", f"the discriminator has won: D/loss {loss:.2g}, every real image above every fake"))
+        gradient = metrics.get("G/gradient_norm")
+        if gradient is not None:
+            if len(self.gradients) < FIRST:
+                self.gradients.append(gradient)
+            usual = statistics.median(self.gradients)
+            if self.lasts("vanished", gradient < VANISHED * usual, images):
+                found.append(
+                    ("vanished", f"the generator's gradient has vanished: {gradient:.2g}, at first {usual:.2g}")
+                )
+        return self.new(found)
+
+    def scores(self, scores: dict[str, float]) -> list[tuple[str, str]]:
+        """Looks at scores; the alarms that they raise."""
+        found = []
+        if (diversity := scores.get("diversity")) is not None:
+            if diversity < FALLEN * self.most_diverse and diversity < LITTLE:
+                found.append(
+                    (
+                        "diversity",
+                        f"the generator has collapsed: samples differ {diversity:.2f} times as much as real images, "
+                        f"{self.most_diverse:.2f} before",
+                    )
+                )
+            self.most_diverse = max(self.most_diverse, diversity)
+        if (missing := scores.get("missing_modes")) is not None:
+            if self.fewest_missing is not None and missing >= self.fewest_missing + 2:
+                found.append(
+                    (
+                        "missing",
+                        f"{missing:.0f} classes are missing among the samples, {self.fewest_missing:.0f} before",
+                    )
+                )
+            self.fewest_missing = missing if self.fewest_missing is None else min(missing, self.fewest_missing)
+        return self.new(found)
+
+    def lasts(self, name: str, true: bool, images: int) -> bool:
+        """Whether something has been true for long."""
+        lines, since = self.streaks.get(name, [0, images])
+        self.streaks[name] = [lines + 1, since] if true else [0, images]
+        return true and lines + 1 >= LINES and images - since >= IMAGES
+
+    def new(self, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those that were not raised before."""
+        fresh = [(kind, text) for kind, text in found if kind not in self.raised]
+        self.raised += [kind for kind, _ in fresh]
+        return fresh
+
+
+class Alarms(Callback):
+    """Each alarm is raised once a run: in the log, and as text in TensorBoard.
+
+    Args:
+        on_collapse: "stop" ends the run at an alarm, after writing its checkpoint.
+        metrics, scores: where the newest values are.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        on_collapse: Literal["warn", "stop"],
+        metrics: Metrics,
+        scores: Scores | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.on_collapse, self.metrics, self.scores, self.say = on_collapse, metrics, scores, say
+        self.watch = Watch()
+        self.raised: list[str] = []  # what the summary repeats
+        self._made = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self.watch)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.watch = Watch(**state_dict)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._made = self.scores.made if self.scores else 0
+
+    def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
+        if module.log_due:
+            self.tell(trainer, module, self.watch.line(self.metrics.last, module.won, module.counters.images))
+        self.look_at_scores(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.look_at_scores(trainer, pl_module)
+
+    def look_at_scores(self, trainer: Trainer, module: Any) -> None:
+        if self.scores and self.scores.made > self._made:
+            self._made = self.scores.made
+            values = {name: record.value for name, record in self.scores.last.items()}
+            self.tell(trainer, module, self.watch.scores(values))
+
+    def tell(self, trainer: Trainer, module: Any, alarms: list[tuple[str, str]]) -> None:
+        for kind, text in alarms:
+            message = f"at {module.counters.images:,} images {text}. {REMEDIES[kind]}."
+            self.raised.append(message)
+            self.say(f"WARNING: {message}")
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                    logger.experiment.add_text("alarms", message, module.counters.images)
+            if self.on_collapse == "stop":
+                trainer.should_stop = True

@@ -1,0 +1,138 @@
+"""Scores during training: how often, what they are told to, and the best checkpoint by one of them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gan_lightning.budget import Budget
+from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.errors import UserError
+from gan_lightning.loggers import CSV
+from gan_lightning.metrics import records
+from gan_lightning.metrics.scores import SCORES, UP
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first
+from gan_lightning.types import Fraction, PositiveInt
+
+BEST = "best.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainingScores(ScoreSettings):
+    """How scores are made in training, and when; `names=[]`: never.
+
+    Args:
+        every: score each time so many more training images were shown; None: as often as `share` allows.
+        share: the part of the time that scoring may take, the one at the end included.
+        best: the metric that `checkpoints/best.ckpt` is kept by; None: the first.
+        patience: end the run after so many scores in a row that are no better; None: never.
+    """
+
+    every: PositiveInt | None = None
+    share: Fraction = 0.05
+    best: str | None = None
+    patience: PositiveInt | None = None
+
+
+class Scores(Callback):
+    """Scores the moving average of the generator during training and once at the end.
+
+    Records go to scores.jsonl, to every logger but the CSV file as "scores/…", and to `say`.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingScores,
+        scorer: Scorer,
+        checkpoints: Checkpoints,
+        budget: Budget,
+        say: Callable[[str], None],
+    ) -> None:
+        """Raises UserError when the best checkpoint shall be kept by a metric that is not made."""
+        made = [metric for name in scorer.names for metric in SCORES[name].metrics]
+        if settings.best and settings.best not in made:
+            raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
+        self.chosen = settings.best or made[0]
+        self.settings, self.scorer, self.checkpoints, self.budget, self.say = settings, scorer, checkpoints, budget, say
+        self.last: dict[str, records.Record] = {}  # of the newest scores, by metric
+        self.made = 0  # how often scores were made
+        self.seconds = 0.0  # spent on them
+        self.best: float | None = None
+        self.since_best = 0
+        self._next_seconds = 0.0  # what the next ones will take
+        self._scored_at = -1  # images
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"made": self.made, "seconds": self.seconds, "best": self.best, "since_best": self.since_best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for key, value in state_dict.items():
+            setattr(self, key, value)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        began = time.monotonic()
+        self.scorer.to(pl_module.device)
+        self._every = pl_module.counters.images // self.settings.every if self.settings.every else 0
+        if trainer.is_global_zero:
+            _ = self.scorer.real
+        if not self.settings.every:
+            self._next_seconds = from_first(self.scorer.estimate(pl_module))
+        self.seconds += time.monotonic() - began
+
+    def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
+        if self.settings.every:
+            every = module.counters.images // self.settings.every
+            if every > self._every:
+                self._every = every
+                self.score(trainer, module)
+        elif module.log_due:  # often enough, and at the same minibatch on every rank
+            allowed = self.settings.share * module.counters.seconds
+            if from_first(self.seconds + 2 * self._next_seconds <= allowed):  # twice: once more at the end
+                self.score(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._scored_at != pl_module.counters.images and self.budget.signal is None:
+            self.score(trainer, pl_module)
+
+    def score(self, trainer: Trainer, module: Any) -> None:
+        """Makes all scores now, on every rank together."""
+        began = time.monotonic()
+        module.average_buffers()
+        made = self.scorer.score(module, source="train")
+        self._scored_at = module.counters.images
+        self.last = {record.metric: record for record in made}
+        self.made += 1
+        if trainer.is_global_zero:
+            records.append(Path(trainer.default_root_dir) / records.FILE, made)
+            for logger in trainer.loggers:
+                if not isinstance(logger, CSV):
+                    values = {f"scores/{record.metric}": record.value for record in made}
+                    logger.log_metrics(values, step=module.counters.images)
+            self.say(f"scores at {module.counters.images:,} images: {self.text()}")
+        self._next_seconds = from_first(time.monotonic() - began)
+        self.seconds += self._next_seconds
+        self.keep_best(trainer, module)
+
+    def keep_best(self, trainer: Trainer, module: Any) -> None:
+        """Writes best.ckpt when the chosen metric is better than ever; ends the run when patience is at its end."""
+        name = self.chosen
+        value = self.last[name].value
+        if self.best is None or (value > self.best if name in UP else value < self.best):
+            self.best, self.since_best = value, 0
+            self.checkpoints.save(trainer, module, BEST)
+            return
+        self.since_best += 1
+        if self.settings.patience and self.since_best >= self.settings.patience:
+            self.say(f"{name} was no better than {self.best:.4g} in {self.since_best} scores: the run ends")
+            trainer.should_stop = True
+
+    def text(self) -> str:
+        """The newest values in a line: "fid 12.3, kid 0.01 ± 0.002 (digits v1, 1,437 real, 1,437 fake)"."""
+        if not self.last:
+            return ""
+        record = next(iter(self.last.values()))
+        values = ", ".join(f"{name} {made.text()}" for name, made in self.last.items())
+        return f"{values} ({self.scorer.extractor.label}; {record.n_real:,} real, {record.n_fake:,} generated)"

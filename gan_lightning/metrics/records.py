@@ -1,0 +1,77 @@
+"""A score with how it was made: two are comparable when everything but the model is equal."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_lightning.data.base import say
+from gan_lightning.errors import UserError
+
+FILE = "scores.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of `scores.jsonl`."""
+
+    metric: str
+    value: float
+    std: float | None  # over subsets or splits, where the metric has them
+    settings: dict[str, Any]  # of the metric
+    extractor: str
+    version: str  # of the extractor
+    resize: str  # how images came to the extractor's size
+    n_real: int
+    n_fake: int
+    split: str  # which real images: train, held_out, or a folder
+    real: str  # a fingerprint of them
+    weights: str  # of the generator: ema, raw, or a folder
+    batch_norm: str  # statistics at sampling: "estimated over 512 samples", or none
+    truncation: float | None
+    seed: int
+    forced: bool  # fewer images than the metric can bear
+    source: str  # train or evaluate
+    step: int  # generator steps
+    epoch: int
+    images: int  # training images seen
+    seconds: float  # of training
+
+    def text(self) -> str:
+        """The value as people read it: 0.0123 ± 0.001."""
+        spread = "" if self.std is None else f" ± {self.std:.2g}"
+        return f"{self.value:.4g}{spread}{' (forced)' if self.forced else ''}"
+
+
+def append(path: Path, records: list[Record]) -> None:
+    """Adds lines; a line that a crash left unfinished is ended first."""
+    text = "".join(json.dumps(asdict(record)) + "\n" for record in records)
+    with path.open("a+b") as file:
+        if file.tell() and path.read_bytes()[-1:] != b"\n":
+            text = "\n" + text
+        file.write(text.encode())
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a process that was killed may have left half of one. Raises UserError if unreadable."""
+    try:
+        text = path.read_text() if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            say(f"{path}: half a line passed over: {line[:40]}")
+    return found
+
+
+def forget_after(path: Path, images: int) -> None:
+    """Removes what training wrote after `images`: a continued run scores there again. Evaluations stay."""
+    kept = [line for line in lines(path) if line.get("source") != "train" or line["images"] <= images]
+    if path.exists():
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(part, path)

@@ -1,0 +1,173 @@
+"""The scores by name: what each needs, and how it comes from features of real images and of fakes.
+
+Where torchmetrics has the metric it computes it, on features instead of images. Everything is computed in float64.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
+
+from gan_lightning.metrics.manifold import DensityCoverage, ImprovedPrecisionRecall
+from gan_lightning.metrics.memorisation import Diversity, Memorisation
+from gan_lightning.metrics.modes import ModeCoverage
+
+Name = Literal[
+    "fid",
+    "kid",
+    "inception_score",
+    "mifid",
+    "precision_recall",
+    "density_coverage",
+    "modes",
+    "diversity",
+    "memorisation",
+]
+SUBSET, SUBSETS = 1000, 100  # KID's (Bińkowski et al. 2018 use 100 subsets of 1000)
+ALONE: dict[str, Any] = {"sync_on_compute": False}  # the first process computes, from the features of all
+SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor says of a set of images: features (N, D), and logits (N, K) where it has classes."""
+
+    features: Tensor
+    logits: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, part: slice) -> "Features":
+        return Features(self.features[part], None if self.logits is None else self.logits[part])
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number, its standard deviation where the metric has one, and the settings of the metric."""
+
+    value: float
+    std: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Given(nn.Module):
+    """Takes the place of the network in torchmetrics: the features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def both(metric: Any, real: Tensor, fake: Tensor) -> Any:
+    """What a metric of both sets computes."""
+    metric = metric.to(real.device)
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    return metric.compute()
+
+
+def fid(real: Features, fake: Features) -> dict[str, Value]:
+    """Fréchet distance of Gaussians over the features (Heusel et al. 2017)."""
+    distance = both(FrechetInceptionDistance(Given(real.features.shape[1]), **ALONE), real.features, fake.features)
+    return {"fid": Value(max(0.0, float(distance)))}
+
+
+def kid(real: Features, fake: Features) -> dict[str, Value]:
+    """Unbiased MMD² with a cubic kernel, mean and deviation over subsets (Bińkowski et al. 2018)."""
+    fewest = min(len(real), len(fake))
+    size = SUBSET if fewest >= SUBSET else fewest // 2
+    metric = KernelInceptionDistance(Given(real.features.shape[1]), subsets=SUBSETS, subset_size=size, **ALONE)
+    mean, std = both(metric, real.features, fake.features)
+    return {"kid": Value(float(mean), float(std), {"subsets": SUBSETS, "subset_size": size})}
+
+
+def inception_score(real: Features, fake: Features) -> dict[str, Value]:
+    """exp of the mean KL(p(y|x) ‖ p(y)), mean and deviation over splits (Salimans et al. 2016)."""
+    assert fake.logits is not None
+    metric = InceptionScore(nn.Identity(), splits=SPLITS, **ALONE).to(fake.logits.device)
+    metric.update(fake.logits.double())
+    mean, std = metric.compute()
+    return {"inception_score": Value(float(mean), float(std), {"splits": SPLITS})}
+
+
+def mifid(real: Features, fake: Features) -> dict[str, Value]:
+    """FID, raised where fakes lie close to training images (Bai et al. 2021)."""
+    metric = MemorizationInformedFrechetInceptionDistance(Given(real.features.shape[1]), **ALONE)
+    return {"mifid": Value(max(0.0, float(both(metric, real.features, fake.features))))}
+
+
+def precision_recall(real: Features, fake: Features) -> dict[str, Value]:
+    precision, recall = both(ImprovedPrecisionRecall(k=3, **ALONE), real.features, fake.features)
+    return {"precision": Value(float(precision), None, {"k": 3}), "recall": Value(float(recall), None, {"k": 3})}
+
+
+def density_coverage(real: Features, fake: Features) -> dict[str, Value]:
+    density, coverage = both(DensityCoverage(k=5, **ALONE), real.features, fake.features)
+    return {"density": Value(float(density), None, {"k": 5}), "coverage": Value(float(coverage), None, {"k": 5})}
+
+
+def modes(real: Features, fake: Features) -> dict[str, Value]:
+    assert real.logits is not None
+    assert fake.logits is not None
+    classes = real.logits.shape[1]
+    found, divergence, missing = both(ModeCoverage(classes, **ALONE), real.logits, fake.logits)
+    return {
+        "modes": Value(float(found), None, {"of": classes}),
+        "missing_modes": Value(float(missing)),
+        "reverse_kl": Value(float(divergence)),
+    }
+
+
+def diversity(real: Features, fake: Features) -> dict[str, Value]:
+    return {"diversity": Value(float(both(Diversity(**ALONE), real.features, fake.features)))}
+
+
+def memorisation(real: Features, fake: Features) -> dict[str, Value]:
+    memorised, authenticity = both(Memorisation(**ALONE), real.features, fake.features)
+    return {"memorised": Value(float(memorised)), "authenticity": Value(float(authenticity))}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: its function, the metrics it makes, the fewest images of either set, whether it needs a classifier."""
+
+    compute: Callable[[Features, Features], dict[str, Value]]
+    metrics: tuple[str, ...]
+    fewest: Callable[[int, int], int] = lambda features, classes: 2
+    classifier: bool = False
+
+
+SCORES: dict[Name, Score] = {
+    "fid": Score(fid, ("fid",), lambda features, classes: features + 1),  # a covariance of full rank
+    "kid": Score(kid, ("kid",), lambda features, classes: 20),
+    "inception_score": Score(inception_score, ("inception_score",), lambda features, classes: 10 * classes, True),
+    "mifid": Score(mifid, ("mifid",), lambda features, classes: features + 1),
+    "precision_recall": Score(precision_recall, ("precision", "recall"), lambda features, classes: 4),
+    "density_coverage": Score(density_coverage, ("density", "coverage"), lambda features, classes: 6),
+    "modes": Score(modes, ("modes", "missing_modes", "reverse_kl"), lambda features, classes: 1, classifier=True),
+    "diversity": Score(diversity, ("diversity",)),
+    "memorisation": Score(memorisation, ("memorised", "authenticity")),
+}
+UP = {"inception_score", "precision", "recall", "density", "coverage", "modes", "diversity", "authenticity"}
+
+
+def compute(names: list[Name], real: Features, fake: Features, seed: int = 0) -> dict[str, Value]:
+    """The values of the scores named; subsets and splits are drawn from `seed`, and from nothing else."""
+    found: dict[str, Value] = {}
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Metric `.*` will save all")
+        for name in names:
+            torch.manual_seed(seed)
+            found |= SCORES[name].compute(real, fake)
+    return found

@@ -1,0 +1,281 @@
+"""From a generator and its data to records: images, features, scores; the same on any number of processes."""
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, distributed
+
+from gan_lightning import sampling
+from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.data.base import ImageData, ImageSet, say, to_pixels
+from gan_lightning.ema import batch_norms
+from gan_lightning.errors import UserError
+from gan_lightning.metrics.extractors import Extractor, load_extractor
+from gan_lightning.metrics.paired import PairedName
+from gan_lightning.metrics.records import Record
+from gan_lightning.metrics.scores import SCORES, Features, Name, Value, compute
+from gan_lightning.paths import expand
+from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
+
+Said = Callable[[int], None]  # told how many more images are done
+AUTOMATIC: tuple[Name, ...] = ("fid", "kid", "precision_recall", "modes", "diversity")  # KID where FID cannot be
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How scores are made.
+
+    Args:
+        names: the scores; None: FID (KID where there are too few images), precision and recall, modes, diversity.
+        samples: fakes; None: as many as real images.
+        real_samples: most real images, the first of their split.
+        split: the real images to compare with.
+        extractor: digits, objects, inception, pixels, torchvision/<model> or timm/<model>; None: what the data says.
+        inception_weights: a file with torch-fidelity's Inception-v3; None: it is fetched once.
+        extractor_weights: a state dict for torchvision's and timm's networks; None: theirs are fetched once.
+        seed: of latents, subsets and splits.
+        truncation: latents further from 0 are drawn again.
+        force: score with fewer images than a metric can bear; the record says so.
+        cache: where features of real images are kept; None: gan_lightning in the user's cache folder.
+    """
+
+    names: list[Name | PairedName] | None = None
+    samples: PositiveInt | None = None
+    real_samples: PositiveInt = 10000
+    split: Literal["train", "held_out"] = "train"
+    extractor: str | None = None
+    inception_weights: Path | None = None
+    extractor_weights: Path | None = None
+    seed: NonNegativeInt = 0
+    truncation: PositiveFloat | None = None
+    force: bool = False
+    cache: Path | None = None
+
+    def load(self, default: str) -> Extractor:
+        """The extractor; `default`: where none is named. Raises UserError."""
+        name = self.extractor or default
+        return load_extractor(name, self.inception_weights if name == "inception" else self.extractor_weights)
+
+    def choose(self, extractor: Extractor, features: int, classes: int, n_real: int, n_fake: int) -> list[Name]:
+        """The scores to compute. Raises UserError for one asked for that has too few images or no classifier."""
+        chosen: list[Name] = []
+        for name in AUTOMATIC if self.names is None else self.names:
+            if name not in SCORES:
+                raise UserError(f"scores.names=[{name}]: compares pairs of images; use evaluate real=… fake=…")
+            score, fewest = SCORES[name], SCORES[name].fewest(features, classes)
+            reason = None
+            if score.classifier and not classes:
+                reason = f"{extractor.label} has no classes"
+            elif min(n_real, n_fake) < fewest and not self.force:
+                reason = (
+                    f"needs {fewest} real images and as many fakes with {extractor.label} ({features} features); "
+                    f"there are {n_real} and {n_fake}. Use kid, more images, or scores.force=true"
+                )
+            if reason and self.names is not None:
+                raise UserError(f"scores.names=[{name}]: {reason}")
+            if not reason and not (self.names is None and name == "kid" and "fid" in chosen):
+                chosen.append(name)
+        return chosen
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Where features of real images are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return expand(given) if given else home / "gan_lightning"
+
+
+def world() -> tuple[int, int]:
+    """This process's rank and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+
+
+def from_first(value: Any) -> Any:
+    """What the first process has, on all of them."""
+    if world()[1] == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def extract(extractor: Extractor, blocks: Iterable[Tensor], device: torch.device, said: Said | None = None) -> Features:
+    """Features of blocks of pixels uint8 (n, C, H, W), as they come."""
+    features: list[Tensor] = []
+    logits: list[Tensor] = []
+    for pixels in blocks:
+        its_features, its_logits = extractor(pixels.to(device))
+        features.append(its_features)
+        logits += [] if its_logits is None else [its_logits]
+        if said:
+            said(len(pixels))
+    return Features(torch.cat(features), torch.cat(logits) if logits else None)
+
+
+def real_blocks(images: ImageSet, count: int) -> Iterator[Tensor]:
+    """The first `count` images in blocks, uint8 (n, C, H, W)."""
+    for first in range(0, count, sampling.BLOCK):
+        yield images.__getitems__(range(first, min(first + sampling.BLOCK, count)))["image"]
+
+
+class Scorer:
+    """Scores generators against the images of one data set, whose features are computed once."""
+
+    def __init__(self, settings: ScoreSettings, data: ImageData) -> None:
+        """On the CPU; `to` moves it. Raises UserError for scores that cannot be made."""
+        self.settings, self.device = settings, torch.device("cpu")
+        self.said: Said | None = None
+        self.images: ImageSet = getattr(data, settings.split)
+        self.n_real = min(len(self.images), settings.real_samples)
+        self.n_fake = settings.samples or self.n_real
+        if not self.n_real:
+            raise UserError(f"scores.split={settings.split}: there are no such images")
+        self.extractor = settings.load(data.extractor)
+        self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
+        self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake)
+        self.fingerprint = ""
+        self._real: Features | None = None
+
+    def to(self, device: torch.device) -> "Scorer":
+        """The same, with its network on another device."""
+        self.extractor, self.device = self.extractor.to(device), device
+        return self
+
+    def estimate(self, module: AdversarialModule) -> float:
+        """Seconds that scoring will take, roughly; draws and scores a few images."""
+        began = time.monotonic()
+        extract(self.extractor, real_blocks(self.images, min(sampling.BLOCK, self.n_real)), self.device)
+        extracted = time.monotonic()
+        module.sample(
+            sampling.BLOCK, seed=self.settings.seed
+        )  # with batch norm's statistics, several blocks of forwards
+        share = self.n_fake / sampling.BLOCK / world()[1]
+        drawn = (time.monotonic() - extracted) / (sampling.STATISTICS_BLOCKS + 1)
+        return (extracted - began + drawn) * share + 1.0
+
+    @property
+    def real(self) -> Features:
+        """Features of the real images, from the cache where they are there; on the first process alone."""
+        if self._real is None:
+            digest = hashlib.sha256(repr((self.extractor.name, self.extractor.version, self.device.type)).encode())
+            for block in real_blocks(self.images, self.n_real):
+                digest.update(repr(tuple(block.shape)).encode() + block.numpy().tobytes())
+            self.fingerprint = digest.hexdigest()[:16]
+            self._real = self.cached(cache_folder(self.settings.cache) / f"{self.fingerprint}.safetensors")
+        return self._real
+
+    def cached(self, path: Path) -> Features:
+        """The features in a file, or those of the images, which are written there."""
+        if path.exists():
+            stored = load_file(path)
+            return Features(stored["features"].to(self.device), _moved(stored.get("logits"), self.device))
+        found = extract(self.extractor, real_blocks(self.images, self.n_real), self.device, self.said)
+        kept = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({key: value.contiguous().cpu() for key, value in kept.items()}, part)
+            part.replace(path)
+        except OSError as error:
+            say(f"scores.cache={path.parent}: features of real images are not kept there: {error.strerror}")
+        return found
+
+    def fake(self, module: AdversarialModule, *, ema: bool = True) -> Features:
+        """Features of samples, made by all processes together; on all of them."""
+        rank, parts = world()
+        drawn = sampling.blocks(
+            module,
+            self.n_fake,
+            seed=self.settings.seed,
+            truncation=self.settings.truncation,
+            ema=ema,
+            part=rank,
+            parts=parts,
+        )
+        if self.n_fake <= sampling.BLOCK * rank:  # fewer blocks than processes
+            empty = torch.zeros(0, sum(self.sizes), device=self.device).split(self.sizes, 1)
+            mine = Features(empty[0], empty[1] if self.sizes[1] else None)
+        else:
+            mine = extract(self.extractor, map(to_pixels, drawn), self.device, self.said)
+        if parts == 1:
+            return mine
+        logits = None if mine.logits is None else together(mine.logits, self.n_fake, parts)
+        return Features(together(mine.features, self.n_fake, parts), logits)
+
+    def score(self, module: AdversarialModule, *, ema: bool = True, source: str) -> list[Record]:
+        """A record of every score, on all processes."""
+        fakes = self.fake(module, ema=ema)
+        if world()[0]:
+            return from_first(None)
+        values = {name: compute([name], self.real, fakes, self.settings.seed) for name in self.names}
+        counters = module.counters
+        network = module.ema.generator if ema and module.ema is not None else module.generator
+        estimated = f"estimated over {sampling.BLOCK * sampling.STATISTICS_BLOCKS} samples"
+        common = {
+            "split": self.settings.split,
+            "real": self.fingerprint,
+            "weights": "ema" if ema and module.ema is not None else "raw",
+            "batch_norm": estimated if batch_norms(network) else "none",
+            "truncation": self.settings.truncation,
+            "seed": self.settings.seed,
+            "source": source,
+            "step": counters.generator_steps,
+            "epoch": counters.epoch,
+            "images": counters.images,
+            "seconds": round(counters.seconds, 2),
+        }
+        return from_first(make_records(values, self.extractor, self.sizes, self.n_real, self.n_fake, common))
+
+
+def make_records(
+    values: Mapping[Any, dict[str, Value]],
+    extractor: Extractor | None,
+    sizes: tuple[int, int],
+    n_real: int,
+    n_fake: int,
+    common: dict[str, Any],
+) -> list[Record]:
+    """The values of every score with how they were made; `sizes`: the extractor's features and classes.
+
+    Scores of pairs have no extractor.
+    """
+    return [
+        Record(
+            metric=metric,
+            value=value.value,
+            std=value.std,
+            settings=value.settings,
+            extractor=extractor.name if extractor else "none",
+            version=extractor.version if extractor else "",
+            resize=extractor.resize if extractor else "none",
+            n_real=n_real,
+            n_fake=n_fake,
+            forced=extractor is not None and min(n_real, n_fake) < SCORES[name].fewest(*sizes),
+            **common,
+        )
+        for name, found in values.items()
+        for metric, value in found.items()
+    ]
+
+
+def together(mine: Tensor, count: int, parts: int) -> Tensor:
+    """Rows (n, D) of the blocks that each process made, in the order of all blocks: (count, D)."""
+    block = sampling.BLOCK
+    turns = math.ceil(math.ceil(count / block) / parts)
+    padded = torch.zeros(turns * block, mine.shape[1], device=mine.device)
+    padded[: len(mine)] = mine
+    everyone = [torch.empty_like(padded) for _ in range(parts)]
+    distributed.all_gather(everyone, padded)
+    blocks = torch.stack([part.view(turns, block, -1) for part in everyone], 1)  # (turns, parts, block, D)
+    return blocks.flatten(0, 2)[:count]
+
+
+def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)
