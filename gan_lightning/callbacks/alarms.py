@@ -16,6 +16,8 @@ LINES, IMAGES = 10, 20_000  # "for long": so many log lines in a row, over so ma
 FIRST = 20  # log lines that say what the generator's gradient is like
 VANISHED = 0.01  # of that
 FALLEN, LITTLE = 0.5, 0.5  # diversity: of its best so far, and of the real images'
+STUCK, STUCK_IMAGES = 0.25, 200_000  # diversity that is no more than this after so many images never rose
+MISSING = 2  # classes more than at best
 
 REMEDIES = {
     "won": "Lower model.discriminator_optimizer.lr, raise the generator's, or add a penalty (model=wgan_gp)",
@@ -53,28 +55,21 @@ class Watch:
                 )
         return self.new(found)
 
-    def scores(self, scores: dict[str, float]) -> list[tuple[str, str]]:
+    def scores(self, scores: dict[str, float], images: int) -> list[tuple[str, str]]:
         """Looks at scores; the alarms that they raise."""
         found = []
         if (diversity := scores.get("diversity")) is not None:
-            if diversity < FALLEN * self.most_diverse and diversity < LITTLE:
-                found.append(
-                    (
-                        "diversity",
-                        f"the generator has collapsed: samples differ {diversity:.2f} times as much as real images, "
-                        f"{self.most_diverse:.2f} before",
-                    )
-                )
+            much = f"samples differ {diversity:.2f} times as much as real images"
+            if diversity < min(FALLEN * self.most_diverse, LITTLE):
+                found.append(("diversity", f"the generator has collapsed: {much}, {self.most_diverse:.2f} before"))
+            elif diversity < STUCK and images >= STUCK_IMAGES:
+                found.append(("diversity", f"the generator has not spread: {much}"))
             self.most_diverse = max(self.most_diverse, diversity)
         if (missing := scores.get("missing_modes")) is not None:
-            if self.fewest_missing is not None and missing >= self.fewest_missing + 2:
-                found.append(
-                    (
-                        "missing",
-                        f"{missing:.0f} classes are missing among the samples, {self.fewest_missing:.0f} before",
-                    )
-                )
-            self.fewest_missing = missing if self.fewest_missing is None else min(missing, self.fewest_missing)
+            fewest = missing if self.fewest_missing is None else self.fewest_missing
+            if missing >= fewest + MISSING:
+                found.append(("missing", f"{missing:.0f} classes are missing among the samples, {fewest:.0f} before"))
+            self.fewest_missing = min(missing, fewest)
         return self.new(found)
 
     def lasts(self, name: str, true: bool, images: int) -> bool:
@@ -132,7 +127,7 @@ class Alarms(Callback):
         if self.scores and self.scores.made > self._made:
             self._made = self.scores.made
             values = {name: record.value for name, record in self.scores.last.items()}
-            self.tell(trainer, module, self.watch.scores(values))
+            self.tell(trainer, module, self.watch.scores(values, module.counters.images))
 
     def tell(self, trainer: Trainer, module: Any, alarms: list[tuple[str, str]]) -> None:
         for kind, text in alarms:
