@@ -75,6 +75,8 @@ def of_model(
 
 def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.device) -> list[records.Record]:
     """Scores of one folder of images against another."""
+    if "path_length" in (how.names or []):
+        raise UserError("scores.names=[path_length]: needs a generator: give checkpoint=…")
     real, fake = (files(key, expand(settings[key])) for key in ("real", "fake"))
     if how.samples:
         fake = fake[: how.samples]

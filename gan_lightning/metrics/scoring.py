@@ -20,6 +20,7 @@ from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, load_extractor
 from gan_lightning.metrics.paired import PairedName
+from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
 from gan_lightning.metrics.scores import SCORES, Features, Name, Value, compute
 from gan_lightning.paths import expand
@@ -47,7 +48,7 @@ class ScoreSettings:
         cache: where features of real images are kept; None: gan_lightning in the user's cache folder.
     """
 
-    names: list[Name | PairedName] | None = None
+    names: list[Name | PairedName | Literal["path_length"]] | None = None
     samples: PositiveInt | None = None
     real_samples: PositiveInt = 10000
     split: Literal["train", "held_out"] = "train"
@@ -68,6 +69,8 @@ class ScoreSettings:
         """The scores to compute. Raises UserError for one asked for that has too few images or no classifier."""
         chosen: list[Name] = []
         for name in AUTOMATIC if self.names is None else self.names:
+            if name == "path_length":
+                continue  # no features, but the generator itself: `Scorer` makes it
             if name not in SCORES:
                 raise UserError(f"scores.names=[{name}]: compares pairs of images; use evaluate real=… fake=…")
             score, fewest = SCORES[name], SCORES[name].fewest(features, classes)
@@ -140,6 +143,9 @@ class Scorer:
         self.extractor = settings.load(data.extractor)
         self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
         self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake)
+        self.path_length = "path_length" in (settings.names or [])
+        if self.path_length:
+            distance_of(self.extractor)  # refuses networks that it cannot use
         self.fingerprint = ""
         self._real: Features | None = None
 
@@ -212,6 +218,10 @@ class Scorer:
     def score(self, module: AdversarialModule, *, ema: bool = True, source: str) -> list[Record]:
         """A record of every score, on all processes."""
         fakes = self.fake(module, ema=ema)
+        path: dict[Any, dict[str, Value]] = {}
+        if self.path_length:  # on all processes: batch norm may talk to the others
+            length = path_length(module, self.extractor, self.n_fake, self.settings.seed, ema=ema)
+            path = {"path_length": {"path_length": length}}
         if world()[0]:
             return from_first(None)
         values = {name: compute([name], self.real, fakes, self.settings.seed) for name in self.names}
@@ -231,7 +241,9 @@ class Scorer:
             "images": counters.images,
             "seconds": round(counters.seconds, 2),
         }
-        return from_first(make_records(values, self.extractor, self.sizes, self.n_real, self.n_fake, common))
+        return from_first(
+            make_records({**values, **path}, self.extractor, self.sizes, self.n_real, self.n_fake, common)
+        )
 
 
 def make_records(
@@ -257,7 +269,7 @@ def make_records(
             resize=extractor.resize if extractor else "none",
             n_real=n_real,
             n_fake=n_fake,
-            forced=extractor is not None and min(n_real, n_fake) < SCORES[name].fewest(*sizes),
+            forced=name in SCORES and min(n_real, n_fake) < SCORES[name].fewest(*sizes),
             **common,
         )
         for name, found in values.items()
