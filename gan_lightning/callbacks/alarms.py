@@ -104,7 +104,7 @@ class Alarms(Callback):
         self.on_collapse, self.metrics, self.scores, self.say = on_collapse, metrics, scores, say
         self.watch = Watch()
         self.raised: list[str] = []  # what the summary repeats
-        self._made = 0
+        self._looks = 0
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self.watch)
@@ -113,7 +113,7 @@ class Alarms(Callback):
         self.watch = Watch(**state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._made = self.scores.made if self.scores else 0
+        self._looks = self.scores.looks if self.scores else 0
 
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
         if module.log_due:
@@ -124,10 +124,9 @@ class Alarms(Callback):
         self.look_at_scores(trainer, pl_module)
 
     def look_at_scores(self, trainer: Trainer, module: Any) -> None:
-        if self.scores and self.scores.made > self._made:
-            self._made = self.scores.made
-            values = {name: record.value for name, record in self.scores.last.items()}
-            self.tell(trainer, module, self.watch.scores(values, module.counters.images))
+        if self.scores and self.scores.looks > self._looks:
+            self._looks = self.scores.looks
+            self.tell(trainer, module, self.watch.scores(self.scores.seen, module.counters.images))
 
     def tell(self, trainer: Trainer, module: Any, alarms: list[tuple[str, str]]) -> None:
         for kind, text in alarms:

@@ -18,6 +18,7 @@ from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first
 from gan_lightning.types import Fraction, PositiveInt
 
 BEST = "best.ckpt"
+GLANCE_IMAGES, GLANCE_SHARE = 10_000, 0.4  # between glances at least; of the share of scores at most
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,19 @@ class Scores(Callback):
         self.chosen = settings.best or made[0]
         self.settings, self.scorer, self.checkpoints, self.budget, self.say = settings, scorer, checkpoints, budget, say
         self.last: dict[str, records.Record] = {}  # of the newest scores, by metric
-        self.made = 0  # how often scores were made
+        self.seen: dict[str, float] = {}  # diversity and missing modes, from the newest scores or the newest glance
+        self.looks = 0  # how often `seen` was made
         self.seconds = 0.0  # spent on them
         self.best: float | None = None
         self.since_best = 0
         self._next_seconds = 0.0  # what the next ones will take
         self._scored_at = -1  # images
+        self._glanced_at = 0
+        self._glance_seconds = 0.0  # spent on glances
+        self._next_glance = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"made": self.made, "seconds": self.seconds, "best": self.best, "since_best": self.since_best}
+        return {"seconds": self.seconds, "best": self.best, "since_best": self.since_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
@@ -92,6 +97,10 @@ class Scores(Callback):
             allowed = self.settings.share * module.counters.seconds
             if from_first(self.seconds + 2 * self._next_seconds <= allowed):  # twice: once more at the end
                 self.score(trainer, module)
+        if module.log_due and module.counters.images - self._glanced_at >= GLANCE_IMAGES:
+            allowed = GLANCE_SHARE * self.settings.share * module.counters.seconds
+            if from_first(self._glance_seconds + self._next_glance <= allowed):
+                self.glance(trainer, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self._scored_at != pl_module.counters.images and self.budget.signal is None:
@@ -104,7 +113,9 @@ class Scores(Callback):
         made = self.scorer.score(module, source="train")
         self._scored_at = module.counters.images
         self.last = {record.metric: record for record in made}
-        self.made += 1
+        self.looks += 1
+        self.seen = {record.metric: record.value for record in made}
+        self._glanced_at = module.counters.images
         if trainer.is_global_zero:
             records.append(Path(trainer.default_root_dir) / records.FILE, made)
             for logger in trainer.loggers:
@@ -115,6 +126,21 @@ class Scores(Callback):
         self._next_seconds = from_first(time.monotonic() - began)
         self.seconds += self._next_seconds
         self.keep_best(trainer, module)
+
+    def glance(self, trainer: Trainer, module: Any) -> None:
+        """Looks at few samples, for the alarms, on every rank together."""
+        began = time.monotonic()
+        module.average_buffers()
+        self.seen = self.scorer.glance(module)
+        self.looks += 1
+        self._glanced_at = module.counters.images
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSV):
+                values = {f"watch/{name}": value for name, value in self.seen.items()}
+                logger.log_metrics(values, step=module.counters.images)
+        self._next_glance = from_first(time.monotonic() - began)
+        self._glance_seconds += self._next_glance
+        self.seconds += self._next_glance
 
     def keep_best(self, trainer: Trainer, module: Any) -> None:
         """Writes best.ckpt when the chosen metric is better than ever; ends the run when patience is at its end."""

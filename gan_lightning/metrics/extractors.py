@@ -129,6 +129,7 @@ def bundled(name: str) -> Extractor:
     version, kind = BUNDLED[name]
     network = kind()
     network.load_state_dict(load_file(WEIGHTS / f"{name}-v{version}.safetensors"))
+    network.to(memory_format=torch.channels_last)  # a fifth faster on CPUs
     size, channels = network.image_size, network.channels
     return Extractor(
         network,

@@ -27,6 +27,7 @@ from gan_lightning.paths import expand
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 Said = Callable[[int], None]  # told how many more images are done
+GLANCED = 256  # samples that the alarms look at between scores
 AUTOMATIC: tuple[Name, ...] = ("fid", "kid", "precision_recall", "modes", "diversity")  # KID where FID cannot be
 
 
@@ -164,7 +165,7 @@ class Scorer:
         )  # with batch norm's statistics, several blocks of forwards
         share = self.n_fake / sampling.BLOCK / world()[1]
         drawn = (time.monotonic() - extracted) / (sampling.STATISTICS_BLOCKS + 1)
-        return (extracted - began + drawn) * share + 1.0
+        return (extracted - began + drawn) * share + 0.3
 
     @property
     def real(self) -> Features:
@@ -193,31 +194,40 @@ class Scorer:
             say(f"scores.cache={path.parent}: features of real images are not kept there: {error.strerror}")
         return found
 
-    def fake(self, module: AdversarialModule, *, ema: bool = True) -> Features:
+    def glance(self, module: AdversarialModule) -> dict[str, float]:
+        """Diversity and missing modes from GLANCED samples alone, for the alarms; on all processes."""
+        fakes = self.fake(module, GLANCED)
+        if world()[0]:
+            return from_first(None)
+        names: list[Name] = ["diversity", "modes"] if self.sizes[1] else ["diversity"]
+        found = compute(names, self.real, fakes, self.settings.seed)
+        return from_first({name: value.value for name, value in found.items()})
+
+    def fake(self, module: AdversarialModule, count: int, *, ema: bool = True) -> Features:
         """Features of samples, made by all processes together; on all of them."""
         rank, parts = world()
         drawn = sampling.blocks(
             module,
-            self.n_fake,
+            count,
             seed=self.settings.seed,
             truncation=self.settings.truncation,
             ema=ema,
             part=rank,
             parts=parts,
         )
-        if self.n_fake <= sampling.BLOCK * rank:  # fewer blocks than processes
+        if count <= sampling.BLOCK * rank:  # fewer blocks than processes
             empty = torch.zeros(0, sum(self.sizes), device=self.device).split(self.sizes, 1)
             mine = Features(empty[0], empty[1] if self.sizes[1] else None)
         else:
             mine = extract(self.extractor, map(to_pixels, drawn), self.device, self.said)
         if parts == 1:
             return mine
-        logits = None if mine.logits is None else together(mine.logits, self.n_fake, parts)
-        return Features(together(mine.features, self.n_fake, parts), logits)
+        logits = None if mine.logits is None else together(mine.logits, count, parts)
+        return Features(together(mine.features, count, parts), logits)
 
     def score(self, module: AdversarialModule, *, ema: bool = True, source: str) -> list[Record]:
         """A record of every score, on all processes."""
-        fakes = self.fake(module, ema=ema)
+        fakes = self.fake(module, self.n_fake, ema=ema)
         path: dict[Any, dict[str, Value]] = {}
         if self.path_length:  # on all processes: batch norm may talk to the others
             length = path_length(module, self.extractor, self.n_fake, self.settings.seed, ema=ema)
