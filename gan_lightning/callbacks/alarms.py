@@ -60,7 +60,7 @@ class Watch:
         found = []
         if (diversity := scores.get("diversity")) is not None:
             much = f"samples differ {diversity:.2f} times as much as real images"
-            if diversity < min(FALLEN * self.most_diverse, LITTLE):
+            if diversity < min(FALLEN * self.most_diverse, LITTLE) and self.most_diverse > STUCK:
                 found.append(("diversity", f"the generator has collapsed: {much}, {self.most_diverse:.2f} before"))
             elif diversity < STUCK and images >= STUCK_IMAGES:
                 found.append(("diversity", f"the generator has not spread: {much}"))

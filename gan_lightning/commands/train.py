@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -189,13 +190,12 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         fine_tune(module, Path(settings["weights"]))
     counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
     budget: Budget = instantiate(settings["budget"])
-    how: TrainingScores = instantiate(settings["scores"])
-    scorer = Scorer(how, data) if how.names != [] else None
     most = settings["trainer"].get("max_epochs")
     if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
+    callbacks, scores, alarms = build_callbacks(settings, data, budget)
     if first:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -205,18 +205,11 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         point_latest(folder)
         if counters:
             forget_after(folder / SCORES, counters.images)
-    metrics = Metrics()
     seen = counters.images if counters else None
-    loggers = [make(folder, seen) for make in instantiate(settings["logger"]).values() if make]
-    progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
-    checkpoints: Checkpoints = instantiate(settings["checkpoints"])
-    scores = Scores(how, scorer, checkpoints, budget, progress.line) if scorer else None
-    alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
-    callbacks = [budget, metrics, progress, instantiate(settings["samples"]), *([scores] if scores else []), alarms]
     trainer = instantiate(settings["trainer"]).build(
         folder,
-        [*callbacks, checkpoints],
-        loggers,
+        callbacks,
+        [make(folder, seen) for make in instantiate(settings["logger"]).values() if make],
         ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
     )
     if first:
@@ -235,6 +228,20 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     if first:
         summary(module, folder, scores, alarms, interrupted=budget.signal is not None)
     return EXIT_CODES[budget.signal] if budget.signal else 0
+
+
+def build_callbacks(
+    settings: dict[str, Any], data: ImageData, budget: Budget
+) -> tuple[list[Callback], Scores | None, Alarms]:
+    """The callbacks of a run in the order in which they are told; scores and alarms among them, for the summary."""
+    metrics = Metrics()
+    progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
+    checkpoints: Checkpoints = instantiate(settings["checkpoints"])
+    how: TrainingScores = instantiate(settings["scores"])
+    scores = None if how.names == [] else Scores(how, Scorer(how, data), checkpoints, budget, progress.line)
+    alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
+    grids: Callback = instantiate(settings["samples"])
+    return [budget, metrics, progress, grids, *([scores] if scores else []), alarms, checkpoints], scores, alarms
 
 
 def quieten() -> None:
