@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from tests.fake_data import write_photos
+from tests.support import wait_for
 
 SMALL = [
     "model=gan",
@@ -136,3 +141,17 @@ def test_a_handful_of_photographs(tmp_path: Path) -> None:
     kept = {json.loads(line)["metric"] for line in (folder / "scores.jsonl").read_text().splitlines()}
     assert "fid" not in kept
     assert "diversity" in kept
+
+
+def test_an_interrupt_does_not_wait_for_scores(tmp_path: Path) -> None:
+    """A million samples would take minutes."""
+    folder = tmp_path / "run"
+    arguments = [*SMALL, "scores.samples=1000000", "scores.every=64", "budget.images=4096", f"hydra.run.dir={folder}"]
+    process = subprocess.Popen([sys.executable, "-m", "gan_lightning", *arguments], stdout=subprocess.PIPE, text=True)
+    wait_for(folder / "samples" / "real.png")
+    time.sleep(5)  # the first scores are being made
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "these scores are left out" in output
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"] <= 128

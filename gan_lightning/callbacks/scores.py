@@ -14,11 +14,15 @@ from gan_lightning.errors import UserError
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics import records
 from gan_lightning.metrics.scores import SCORES, UP
-from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first, world
 from gan_lightning.types import Fraction, PositiveInt
 
 BEST = "best.ckpt"
 GLANCE_IMAGES, GLANCE_SHARE = 10_000, 0.4  # between glances at least; of the share of scores at most
+
+
+class Abandoned(Exception):
+    """Scoring was cut short by an interrupt."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,13 @@ class Scores(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         began = time.monotonic()
         self.scorer.to(pl_module.device)
+        self.scorer.said = self.give_way
         self._every = pl_module.counters.images // self.settings.every if self.settings.every else 0
         if trainer.is_global_zero:
-            _ = self.scorer.real
+            try:
+                _ = self.scorer.real
+            except Abandoned:
+                return
         if not self.settings.every:
             self._next_seconds = from_first(self.scorer.estimate(pl_module))
         self.seconds += time.monotonic() - began
@@ -106,11 +114,20 @@ class Scores(Callback):
         if self._scored_at != pl_module.counters.images and self.budget.signal is None:
             self.score(trainer, pl_module)
 
+    def give_way(self, images: int) -> None:
+        """Raises Abandoned once the run is asked to end: it does not wait for scores."""
+        if self.budget.signal is not None and world()[1] == 1:  # several processes score together or not at all
+            raise Abandoned
+
     def score(self, trainer: Trainer, module: Any) -> None:
         """Makes all scores now, on every rank together."""
         began = time.monotonic()
         module.average_buffers()
-        made = self.scorer.score(module, source="train")
+        try:
+            made = self.scorer.score(module, source="train")
+        except Abandoned:
+            self.say("interrupted: these scores are left out")
+            return
         self._scored_at = module.counters.images
         self.last = {record.metric: record for record in made}
         self.looks += 1
@@ -131,7 +148,10 @@ class Scores(Callback):
         """Looks at few samples, for the alarms, on every rank together."""
         began = time.monotonic()
         module.average_buffers()
-        self.seen = self.scorer.glance(module)
+        try:
+            self.seen = self.scorer.glance(module)
+        except Abandoned:
+            return
         self.looks += 1
         self._glanced_at = module.counters.images
         for logger in trainer.loggers:

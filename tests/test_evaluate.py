@@ -1,0 +1,149 @@
+"""evaluate: scores of a checkpoint, and of two folders of images; samples beside their nearest training images."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from gan_lightning.callbacks.samples import save_nearest
+from gan_lightning.commands import evaluate, sample, train
+from gan_lightning.data.base import InMemory, to_float
+from gan_lightning.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    small = ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "trainer=debug"]
+    assert train.run([*small, "trainer.accelerator=cpu", "scores=off", f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+def digits() -> Tensor:
+    """uint8 (1797, 8, 8)."""
+    return (torch.from_numpy(np.asarray(load_digits(return_X_y=True)[0])).view(-1, 8, 8) * 15.9).to(torch.uint8)
+
+
+def write(folder: Path, images: Tensor, suffix: str = "png") -> Path:
+    folder.mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image.numpy()).save(folder / f"{index:04d}.{suffix}")
+    return folder
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["fid", "kid", "inception_score", "mifid", "density_coverage", "memorisation", "path_length"]
+    arguments = [f"checkpoint={trained}", "accelerator=cpu", f"scores.names=[{','.join(names)}]"]
+    for seed in (0, 0, 1):
+        assert evaluate.run([*arguments, "scores.samples=200", "scores.real_samples=300", f"scores.seed={seed}"]) == 0
+    output = capsys.readouterr().out
+    kept = records(trained / "scores.jsonl")
+    assert len(kept) == 3 * 9
+    assert {"fid", "kid", "path_length", "authenticity"} <= {str(record["metric"]) for record in kept}
+    assert all(record["n_real"] == 300 and record["n_fake"] == 200 for record in kept)
+    assert all(record["source"] == "evaluate" and record["step"] == 3 for record in kept)
+    first, second, third = (kept[i : i + 9] for i in (0, 9, 18))
+    assert first == second != third
+    assert "digits v1" in output
+    assert f"{first[0]['value']:.4g}" in output
+
+
+def test_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = digits()
+    real, fake = write(tmp_path / "real", images[:300]), write(tmp_path / "fake", images[300:600])
+    noise = write(tmp_path / "noise", torch.randint(0, 256, (300, 8, 8), dtype=torch.uint8))
+    found = {}
+    for name, folder in (("fake", fake), ("noise", noise)):
+        output = tmp_path / f"{name}.jsonl"
+        digit = ["scores.extractor=digits", "accelerator=cpu", f"output={output}"]
+        assert evaluate.run([f"real={real}", f"fake={folder}", *digit]) == 0
+        found[name] = {record["metric"]: record["value"] for record in records(output)}
+        assert {record["weights"] for record in records(output)} == {str(folder)}
+    assert found["noise"]["fid"] > 10 * found["fake"]["fid"]  # type: ignore[operator]  # values are numbers
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fake", "fake.jsonl", "noise", "noise.jsonl", "real"]
+
+
+def test_images_of_several_sizes_and_modes(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for index in range(40):
+        size = 20 + index % 3
+        colours = np.random.default_rng(index).integers(0, 256, (size, size + 5, 3), dtype=np.uint8)
+        Image.fromarray(colours).convert("L" if index % 2 else "RGB").save(folder / f"{index}.png")
+    assert evaluate.run([f"real={folder}", f"fake={folder}", "accelerator=cpu", "scores.names=[kid,diversity]"]) == 0
+
+
+def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A known error: 10 levels everywhere is a PSNR of 20 log10(255 / 10) dB."""
+    images = digits()[:5].repeat_interleave(4, 1).repeat_interleave(4, 2) // 2
+    real, fake = write(tmp_path / "real", images), write(tmp_path / "fake", images + 10)
+    output = tmp_path / "pairs.jsonl"
+    names = "scores.names=[psnr,ssim]"
+    assert evaluate.run([f"real={real}", f"fake={fake}", names, "accelerator=cpu", f"output={output}"]) == 0
+    found = {record["metric"]: record["value"] for record in records(output)}
+    assert found["psnr"] == pytest.approx(20 * np.log10(255 / 10), rel=1e-5)
+    assert 0 < float(str(found["ssim"])) < 1
+    os.rename(fake / "0002.png", fake / "other.png")
+    with pytest.raises(UserError, match=r"other\.png"):
+        evaluate.run([f"real={real}", f"fake={fake}", names, "accelerator=cpu"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ([], "give checkpoint="),
+        (["real=x"], "given: real"),
+        (["real=x", "fake=y", "checkpoint=z"], "give checkpoint="),
+        (["real=not-there", "fake=."], "real=not-there: no such folder"),
+        (["real={photos}", "fake={empty}"], "no images in it"),
+        (["real={photos}", "fake={photos}", "scores.names=[fid]"], "scores.names=[fid]: needs 129"),
+        (["real={photos}", "fake={photos}", "scores.names=[path_length]"], "give checkpoint="),
+        (["real={photos}", "fake={broken}", "scores.names=[kid]"], "broken.png"),
+        (["checkpoint={run}", "scores.names=[psnr]"], "psnr"),
+        (["checkpoint={run}", "data=mnist"], "data=mnist"),
+    ],
+)
+def test_bad_input(arguments: list[str], fragment: str, trained: Path, tmp_path: Path) -> None:
+    places = {"photos": write(tmp_path / "photos", digits()[:30]), "run": trained}
+    for name in ("empty", "broken"):
+        (tmp_path / name).mkdir()
+        places[name] = tmp_path / name
+    for index in range(30):
+        (tmp_path / "broken" / f"{index}-broken.png").write_bytes(b"not an image")
+    with pytest.raises(UserError) as error:
+        evaluate.run([argument.format(**places) for argument in arguments])
+    assert fragment in str(error.value)
+
+
+# ---- the nearest training images ------------------------------------------------------------------------------------
+
+
+def test_nearest_finds_copies(tmp_path: Path) -> None:
+    """Copies of training images have themselves beside them, whatever block they are in."""
+    images = digits()[:, None]
+    chosen = torch.tensor([3, 900, 1796])
+    panel = save_nearest(to_float(images[chosen]), InMemory(images), tmp_path / "nearest.png")
+    side = 8 * 6 + 6  # enlarged, framed
+    assert Image.open(tmp_path / "nearest.png").size == (panel.shape[2], panel.shape[1])
+    left, right = panel[:, 4 + 3 : 4 + side - 3, 4 + 3 : 4 + side - 3], panel[:, 7 : 1 + side, 7 + side : 1 + 2 * side]
+    assert torch.equal(left, right)
+    assert panel[:, 5, 5 + side].tolist() == [255, 210, 0]  # the frame of the second
+
+
+def test_sample_nearest(trained: Path, tmp_path: Path) -> None:
+    output = tmp_path / "drawn"
+    assert sample.run([f"checkpoint={trained}", "count=8", "nearest=true", f"output={output}", "accelerator=cpu"]) == 0
+    with Image.open(output / "nearest.png") as picture:
+        assert picture.mode == "RGB"
+        assert min(picture.size) > 50
+    assert (trained / "samples" / "nearest.png").exists()  # written at the end of training
