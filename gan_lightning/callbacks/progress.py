@@ -138,7 +138,8 @@ def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *,
     quoted = shlex.quote(str(folder))
     scored = []
     if scores and scores.last:
-        share = scores.seconds / max(counters.seconds, scores.seconds)
+        spent = scores.seconds + scores.glance_seconds
+        share = spent / max(counters.seconds, spent)
         best = folder / FOLDER / BEST
         scored = [f"  scores      {scores.text()}", f"  best        {best} ({scores.chosen} {scores.best:.4g})"]
         scored.append(f"              all in {folder / records.FILE}; scoring took {share:.1%} of the time")

@@ -18,7 +18,7 @@ from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first, wor
 from gan_lightning.types import Fraction, PositiveInt
 
 BEST = "best.ckpt"
-GLANCE_IMAGES, GLANCE_SHARE = 10_000, 0.4  # between glances at least; of the share of scores at most
+GLANCE_IMAGES, GLANCE_SHARE = 10_000, 0.2  # between glances at least; their part of the share
 
 
 class Abandoned(Exception):
@@ -65,17 +65,22 @@ class Scores(Callback):
         self.last: dict[str, records.Record] = {}  # of the newest scores, by metric
         self.seen: dict[str, float] = {}  # diversity and missing modes, from the newest scores or the newest glance
         self.looks = 0  # how often `seen` was made
-        self.seconds = 0.0  # spent on them
+        self.seconds = 0.0  # spent on scores
+        self.glance_seconds = 0.0  # and on glances
         self.best: float | None = None
         self.since_best = 0
         self._next_seconds = 0.0  # what the next ones will take
         self._scored_at = -1  # images
         self._glanced_at = 0
-        self._glance_seconds = 0.0  # spent on glances
         self._next_glance = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "best": self.best, "since_best": self.since_best}
+        return {
+            "seconds": self.seconds,
+            "glance_seconds": self.glance_seconds,
+            "best": self.best,
+            "since_best": self.since_best,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key, value in state_dict.items():
@@ -102,12 +107,12 @@ class Scores(Callback):
                 self._every = every
                 self.score(trainer, module)
         elif module.log_due:  # often enough, and at the same minibatch on every rank
-            allowed = self.settings.share * module.counters.seconds
+            allowed = (1 - GLANCE_SHARE) * self.settings.share * module.counters.seconds
             if from_first(self.seconds + 2 * self._next_seconds <= allowed):  # twice: once more at the end
                 self.score(trainer, module)
         if module.log_due and module.counters.images - self._glanced_at >= GLANCE_IMAGES:
             allowed = GLANCE_SHARE * self.settings.share * module.counters.seconds
-            if from_first(self._glance_seconds + self._next_glance <= allowed):
+            if from_first(self.glance_seconds + self._next_glance <= allowed):
                 self.glance(trainer, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -159,8 +164,7 @@ class Scores(Callback):
                 values = {f"watch/{name}": value for name, value in self.seen.items()}
                 logger.log_metrics(values, step=module.counters.images)
         self._next_glance = from_first(time.monotonic() - began)
-        self._glance_seconds += self._next_glance
-        self.seconds += self._next_glance
+        self.glance_seconds += self._next_glance
 
     def keep_best(self, trainer: Trainer, module: Any) -> None:
         """Writes best.ckpt when the chosen metric is better than ever; ends the run when patience is at its end."""
