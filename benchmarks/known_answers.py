@@ -53,8 +53,9 @@ def main(arguments: list[str]) -> None:
 
 def row(extractor: Extractor, real: Tensor, fake: Tensor) -> str:
     """The scores shown of one comparison; a dash for those that need more images."""
-    names = [name for name in NAMES if name != "fid" or min(len(real), len(fake)) > 64]
-    found = compute(names, *(extract(extractor, images.split(500), torch.device("cpu")) for images in (real, fake)))
+    names: list[Name] = [name for name in NAMES if name != "fid" or min(len(real), len(fake)) > 64]
+    reals, fakes = (extract(extractor, images.split(500), torch.device("cpu")) for images in (real, fake))
+    found = compute(names, reals, fakes)
     return " | ".join(f"{found[name].value:.4g}" if name in found else "–" for name in SHOWN)
 
 

@@ -100,11 +100,14 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A state dict from a file; nothing is unpickled."""
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of weights") from None
     except Exception as error:  # damaged files raise almost anything
         raise UserError(f"{path}: not a state dict that can be read: {str(error)[:120]}") from None
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: not a state dict: holds no tensors by name")
+    return state
 
 
 def hash_of(state: dict[str, Tensor]) -> str:
@@ -149,13 +152,16 @@ def inception(state: dict[str, Tensor] | None) -> Extractor:
 
     if state is None:
         file = Path(torch.hub.get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
-        try:
-            state = torch.hub.load_state_dict_from_url(URL_INCEPTION_V3, map_location="cpu", weights_only=True)
-        except OSError as error:
-            raise UserError(
-                f"scores.extractor=inception: its weights cannot be fetched ({error}). Put {URL_INCEPTION_V3} "
-                f"at {file}, or name it with scores.inception_weights=; scores.extractor=objects works offline"
-            ) from None
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file))
+            except OSError as error:
+                raise UserError(
+                    f"scores.extractor=inception: its weights cannot be fetched ({error}). Put {URL_INCEPTION_V3} "
+                    f"at {file}, or name it with scores.inception_weights=; scores.extractor=objects works offline"
+                ) from None
+        state = read_weights(file)
     copy = io.BytesIO()  # torch-fidelity unpickles what it is given: this holds nothing but tensors
     torch.save(dict(state), copy)
     copy.seek(0)
@@ -179,7 +185,7 @@ class LastLinear(nn.Module):
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
-        self.last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
+        *_, self.last = (module for module in classifier.modules() if isinstance(module, nn.Linear))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
@@ -203,6 +209,8 @@ def from_torchvision(model: str, state: dict[str, Tensor] | None) -> Extractor:
         raise UserError(f"scores.extractor={name}: torchvision has no such model") from None
     except OSError as error:
         raise UserError(f"scores.extractor={name}: its weights cannot be fetched: {error}") from None
+    if not any(isinstance(module, nn.Linear) for module in network.modules()):
+        raise UserError(f"scores.extractor={name}: has no linear layer, before which the features would be taken")
     if state:
         fill(network, state, name)
     preparation = newest.transforms()
@@ -225,11 +233,14 @@ def from_timm(model: str, state: dict[str, Tensor] | None) -> Extractor:
     except ModuleNotFoundError:
         raise UserError(f"scores.extractor={name}: needs timm: pip install timm") from None
     try:
-        network = timm.create_model(model, pretrained=not state, num_classes=0)
+        network: Any = timm.create_model(model, pretrained=not state)
     except Exception as error:  # unknown names, missing weights and a missing network have errors of their own
         raise UserError(f"scores.extractor={name}: cannot be made: {str(error)[:160]}") from None
+    classifier = set(network.state_dict())
+    network.reset_classifier(0)
     if state:
-        fill(network, state, name)
+        classifier -= set(network.state_dict())
+        fill(network, {key: value for key, value in state.items() if key not in classifier}, name)
     settings: Any = resolve_model_data_config(network)
     size = settings["input_size"][-1]
     mean, std = (torch.tensor(settings[key]).view(-1, 1, 1) for key in ("mean", "std"))

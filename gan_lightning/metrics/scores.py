@@ -4,7 +4,7 @@ Where torchmetrics has the metric it computes it, on features instead of images.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
-from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
 from gan_lightning.metrics.manifold import DensityCoverage, ImprovedPrecisionRecall
 from gan_lightning.metrics.memorisation import Diversity, Memorisation
 from gan_lightning.metrics.modes import ModeCoverage
+from gan_lightning.metrics.neighbours import BLOCK
 
 Name = Literal[
     "fid",
@@ -33,6 +33,7 @@ Name = Literal[
 SUBSET, SUBSETS = 1000, 100  # KID's (Bińkowski et al. 2018 use 100 subsets of 1000)
 ALONE: dict[str, Any] = {"sync_on_compute": False}  # the first process computes, from the features of all
 SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
+NEAR = 0.1  # MiFID's threshold (Bai et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,27 @@ def kid(real: Features, fake: Features) -> dict[str, Value]:
 
 
 def inception_score(real: Features, fake: Features) -> dict[str, Value]:
-    """exp of the mean KL(p(y|x) ‖ p(y)), mean and deviation over splits (Salimans et al. 2016)."""
+    """exp of the mean KL(p(y|x) ‖ p(y)), mean and deviation over splits of equal size (Salimans et al. 2016)."""
     assert fake.logits is not None
     metric = InceptionScore(nn.Identity(), splits=SPLITS, **ALONE).to(fake.logits.device)
-    metric.update(fake.logits.double())
+    metric.update(fake.logits[: len(fake) // SPLITS * SPLITS].double())
     mean, std = metric.compute()
+    std *= (1 - 1 / SPLITS) ** 0.5  # torchmetrics divides by one less than the splits, the paper's code by the splits
     return {"inception_score": Value(float(mean), float(std), {"splits": SPLITS})}
 
 
 def mifid(real: Features, fake: Features) -> dict[str, Value]:
-    """FID, raised where fakes lie close to training images (Bai et al. 2021)."""
-    metric = MemorizationInformedFrechetInceptionDistance(Given(real.features.shape[1]), **ALONE)
-    return {"mifid": Value(max(0.0, float(both(metric, real.features, fake.features))))}
+    """FID over the mean cosine distance of fakes to their nearest real images, if that is small (Bai et al. 2021).
+
+    torchmetrics averages over the real images instead, and holds all distances at once.
+    """
+    directions = [nn.functional.normalize(x.features.double(), dim=1) for x in (real, fake)]
+    nearest = [(block @ directions[0].T).abs().amax(1) for block in directions[1].split(BLOCK)]
+    distance = 1 - float(torch.cat(nearest).mean())
+    value = fid(real, fake)["fid"].value
+    if value < 1e-8:
+        return {"mifid": Value(0.0)}  # a set and itself: not a quotient of two roundings
+    return {"mifid": Value(value / (max(distance, 1e-14) if distance < NEAR else 1.0))}
 
 
 def precision_recall(real: Features, fake: Features) -> dict[str, Value]:
@@ -162,12 +172,12 @@ SCORES: dict[Name, Score] = {
 UP = {"inception_score", "precision", "recall", "density", "coverage", "modes", "diversity", "authenticity"}
 
 
-def compute(names: list[Name], real: Features, fake: Features, seed: int = 0) -> dict[str, Value]:
+def compute(names: Sequence[Name], real: Features, fake: Features, seed: int = 0) -> dict[str, Value]:
     """The values of the scores named; subsets and splits are drawn from `seed`, and from nothing else."""
     found: dict[str, Value] = {}
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Metric `.*` will save all")
         for name in names:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed accelerators
             found |= SCORES[name].compute(real, fake)
     return found
