@@ -18,14 +18,17 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from gan_lightning import sampling
+from gan_lightning.data.base import say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import stream_seed
 from gan_lightning.ema import EMA
+from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
 from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
 from gan_lightning.schedules import Constant
-from gan_lightning.steps import Counters, Phase, PlayerName, Step
+from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
+from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn
 from gan_lightning.types import NonNegativeInt
 
 Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
@@ -92,6 +95,8 @@ class AdversarialModule(LightningModule):
             None  # the discriminator's loss below which it leaves nothing to learn, where it says so
         )
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
+        self.turns = Eager()  # how minibatches are played
+        self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
         self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
 
     # ---- what a rule may change -------------------------------------------------------------------------------------
@@ -141,59 +146,68 @@ class AdversarialModule(LightningModule):
 
     def minibatch_step(self, batch: Batch) -> None:
         """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
-        counters, step, phase = self.counters, self.step, self.phase
+        turn = self.next_turn()
+        self.log_due = turn.log
+        for name in turn.movers:
+            self.keep(name, {"learning_rate": self.players[name].set_learning_rate(self.counters.generator_steps)})
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
-        torch.manual_seed(stream_seed(self.seed, "networks", counters.minibatches, self.global_rank))
-        count = len(batch["image"])
-        if self.classes:
-            batch["fake_label"] = self.draw("labels", count, self.draw_labels)
-        latents = self.draw("latents", count, self.draw_latents)
+        torch.manual_seed(stream_seed(self.seed, "networks", self.counters.minibatches, self.global_rank))
+        self.turns.play(self, batch, turn)
+        self.advance(turn, len(batch["image"]) * self.trainer.world_size)
 
-        critic = "discriminator" in phase.players
+    def next_turn(self) -> Turn:
+        """What happens at the next minibatch, from the counters."""
+        counters, step, phase = self.counters, self.step, self.phase
+        discriminator = "discriminator" in phase.players
         last = (counters.minibatches + 1) % step.accumulate == 0
-        generator_next = "generator" in phase.players and (
-            not critic or (counters.discriminator_steps + 1) % step.critic_steps == 0
+        generator = "generator" in phase.players and (
+            not discriminator or (counters.discriminator_steps + 1) % step.critic_steps == 0
         )
-        self.log_due = (
-            last
-            and (generator_next or "generator" not in phase.players)
-            and counters.minibatches + 1 - counters.logged >= self.log_every
-        )
-        share = critic and generator_next and step.accumulate == 1
-        if generator_next and not share:
+        due = counters.minibatches + 1 - counters.logged >= self.log_every
+        return Turn(phase, discriminator, generator, last, last and due and (generator or len(phase.players) == 1))
+
+    def play(self, batch: Batch, turn: Turn) -> None:
+        """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
+        count, phase = len(batch["image"]), turn.phase
+        if self.classes:
+            batch = {**batch, "fake_label": self.draw("labels", count, self.draw_labels)}
+        latents = self.draw("latents", count, self.draw_latents)
+        share = turn.discriminator and turn.generator and self.step.accumulate == 1
+        if turn.generator and not share:
             self._waiting.append((batch, latents))
 
         fakes = None
-        if critic:
+        if turn.discriminator:
             with torch.set_grad_enabled(share):
                 fakes = self.generate(batch, latents)
             detached = tree_map(Tensor.detach, fakes)
-            self.descend("discriminator", getattr(self, phase.discriminator_loss)(batch, detached))
-            if last:
+            self.descend("discriminator", self.loss(phase.discriminator_loss)(batch, detached))
+            if turn.last:
                 self.move("discriminator")
-                counters.discriminator_steps += 1
-        if generator_next and last:
+        if turn.generator and turn.last:
             with self.players["discriminator"].frozen():
                 if share:
-                    self.descend("generator", getattr(self, phase.generator_loss)(batch, fakes))
+                    self.descend("generator", self.loss(phase.generator_loss)(batch, fakes))
                 for waiting, its_latents in self._waiting:
                     again = self.generate(waiting, its_latents)
-                    self.descend("generator", getattr(self, phase.generator_loss)(waiting, again))
+                    self.descend("generator", self.loss(phase.generator_loss)(waiting, again))
             self._waiting.clear()
             self.move("generator")
-            counters.generator_steps += 1
-            if self.ema is not None:
-                images = count * self.trainer.world_size * step.accumulate * (step.critic_steps if critic else 1)
-                self.ema.update(self.generator, images, counters.images + count * self.trainer.world_size)
-        self.advance(count * self.trainer.world_size)
+
+    def loss(self, name: str) -> Callable[[Batch, Fakes], Losses]:
+        """The rule's method of this name, compiled where `step.compile` asks for it."""
+        return self.compiled.get(name) or getattr(self, name)
 
     def draw(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
         """This minibatch's part of what is drawn for the whole step over all ranks: a function of (seed, step)."""
+        return self.turns.drawn(purpose, lambda: self.draw_now(purpose, count, draw))
+
+    def draw_now(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
         turn, part = divmod(self.counters.minibatches, self.step.accumulate)
         world, rank = (self._trainer.world_size, self._trainer.global_rank) if self._trainer else (1, 0)
         everything = draw(self.step.accumulate * world * count, stream_of(self.seed, purpose, turn))
         start = (part * world + rank) * count
-        return tree_map(lambda t: t[start : start + count].to(self.device, non_blocking=True), everything)
+        return tree_map(lambda t: to_device(t[start : start + count], self.device), everything)
 
     def descend(self, player: PlayerName, losses: Losses) -> None:
         """Adds the gradients of one minibatch, and keeps its losses for the log."""
@@ -208,7 +222,6 @@ class AdversarialModule(LightningModule):
     def move(self, name: PlayerName) -> None:
         """One optimizer step of one player."""
         player, optimizer = self.players[name], self.wrapped[name]
-        rate = player.set_learning_rate(self.counters.generator_steps)
         player.average_gradients(self.trainer.world_size)
         precision = self.trainer.precision_plugin
         fused = getattr(player.optimizer, "_step_supports_amp_scaling", False)  # Lightning leaves unscaling to these
@@ -217,7 +230,7 @@ class AdversarialModule(LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         if self.log_due:
-            self.keep(name, {"gradient_norm": player.gradient_norm, "learning_rate": rate})
+            self.keep(name, {"gradient_norm": player.gradient_norm})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Gradients are true here: Lightning has just taken the loss scale off."""
@@ -225,10 +238,16 @@ class AdversarialModule(LightningModule):
             if player.optimizer is optimizer:
                 player.clip_gradients(measure=self.log_due)
 
-    def advance(self, images: int) -> None:
-        """Counts a minibatch; ends epochs and phases."""
+    def advance(self, turn: Turn, images: int) -> None:
+        """Counts a minibatch of `images` over all ranks, and follows the average; ends epochs and phases."""
         counters = self.counters
         counters.minibatches += 1
+        counters.discriminator_steps += "discriminator" in turn.movers
+        if "generator" in turn.movers:
+            counters.generator_steps += 1
+            if self.ema is not None:
+                since = self.step.accumulate * (self.step.critic_steps if turn.discriminator else 1)
+                self.ema.update(self.generator, images * since, counters.images + images)
         counters.epoch_minibatches += 1
         counters.images += images
         counters.epoch_images += images
@@ -259,13 +278,25 @@ class AdversarialModule(LightningModule):
 
     # ---- Lightning --------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Chooses what makes the run fast, before there are optimizers."""
+        self.to(memory_format=torch.channels_last if wants_channels_last(self.step, self) else torch.contiguous_format)
+        self.turns = Eager() if why_no_graphs(self, self.trainer) else Graphs(CUDARecorder(), say)
+        if self.step.compile:
+            names = {name for phase in self.phases for name in (phase.discriminator_loss, phase.generator_loss)}
+            self.compiled = {name: torch.compile(getattr(self, name)) for name in names}
+
     def configure_optimizers(self) -> list[Optimizer]:
         step = self.step
         networks = {"discriminator": self.discriminator, "generator": self.generator}
         clips = {"discriminator": step.discriminator_clip, "generator": step.generator_clip}
         self.players: dict[PlayerName, Player] = {
             name: Player(
-                networks[name], self.optimizer_factories[name], self.schedules[name] or Constant(), clips[name]
+                networks[name],
+                self.optimizer_factories[name],
+                self.schedules[name] or Constant(),
+                clips[name],
+                capturable=isinstance(self.turns, Graphs),
             )
             for name in ("discriminator", "generator")
         }

@@ -16,7 +16,10 @@ Judge = Callable[[Tensor], Tensor]  # images (N, ...) -> logits (N,)
 def input_gradients(judge: Judge, images: Tensor) -> Tensor:
     """The gradient of every logit with respect to its own image, differentiable again: (N, ...) -> (N, pixels)."""
     with torch.autocast(images.device.type, enabled=False):
-        images = images.detach().float().requires_grad_()  # (N, ...)
+        images = images.detach().float()  # (N, ...)
+        if torch.compiler.is_compiling():  # torch.compile follows this one
+            return torch.func.grad(lambda inputs: judge(inputs).sum())(images).flatten(1)
+        images.requires_grad_()
         logits = judge(images)  # (N,)
         (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
         return gradients.flatten(1).float()  # (N, pixels)

@@ -8,12 +8,17 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from gan_lightning.speed import make_optimizer
+
 Schedule = Callable[[int], float]  # generator steps -> factor of the learning rate
 OptimizerFactory = Callable[..., Optimizer]  # parameters -> optimizer
 
 
 class Player:
-    """A network (or a ModuleDict of several) and what moves it."""
+    """A network (or a ModuleDict of several) and what moves it.
+
+    capturable: its steps go into CUDA graphs.
+    """
 
     def __init__(
         self,
@@ -21,11 +26,13 @@ class Player:
         factory: OptimizerFactory,
         schedule: Schedule,
         clip: float | None,
+        capturable: bool = False,
     ) -> None:
         self.schedule = schedule
         self.clip = clip
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = factory(self.parameters)
+        self.capturable = capturable
+        self.optimizer = make_optimizer(factory, self.parameters, capturable)
         self.settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.gradient_norm: Tensor | None = None
 
@@ -41,15 +48,27 @@ class Player:
                 parameter.requires_grad_(True)
 
     def apply_settings(self) -> None:
-        """The configuration's numbers win over those that came with a loaded optimizer state."""
+        """The configuration's numbers win over those that came with a loaded optimizer state.
+
+        Its tensors take the layout of the weights: fused optimizers read both in the order of memory.
+        """
         for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
             group.update(settings)
+            if self.capturable:  # a graph reads the rate anew at every replay
+                group["lr"] = torch.tensor(settings["lr"], dtype=torch.float32, device=group["params"][0].device)
+        for parameter, state in self.optimizer.state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
+                    state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def set_learning_rate(self, generator_steps: int) -> float:
         """The base rate times the schedule: a pure function of the counters, so that there is no state to lose."""
         factor = self.schedule(generator_steps)
         for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
-            group["lr"] = settings["lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(settings["lr"] * factor)
+            else:
+                group["lr"] = settings["lr"] * factor
         return self.settings[0]["lr"] * factor
 
     def average_gradients(self, world: int) -> None:
@@ -59,8 +78,9 @@ class Player:
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(world)
         torch.distributed.all_reduce(flat)
-        for parameter, part in zip(self.parameters, flat.split([g.numel() for g in gradients]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for parameter, gradient, part in zip(self.parameters, gradients, parts, strict=True):
+            parameter.grad = gradient.copy_(part.view_as(gradient))  # in the layout of the weights
 
     def clip_gradients(self, measure: bool) -> None:
         """Cuts the gradient to the norm `clip`; with `measure`, keeps the norm it had. Gradients must be unscaled."""

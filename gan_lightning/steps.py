@@ -3,25 +3,32 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_lightning.types import PositiveFloat, PositiveInt
+from gan_lightning.types import PositiveFloat, PositiveInt, Switch
 
 PlayerName = Literal["discriminator", "generator"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """When each player moves.
+    """When each player moves, and how fast.
 
     A *minibatch* is one discriminator micro-step. `accumulate` of them make one discriminator step; after every
-    `critic_steps`-th of those the generator moves. A Lightning batch carries `minibatches` minibatches, which changes
-    speed only. `generator_clip` and `discriminator_clip` are the largest norm of a player's true (unscaled) gradient.
+    `critic_steps`-th of those the generator moves. `generator_clip` and `discriminator_clip` are the largest norm of a
+    player's true (unscaled) gradient.
+
+    The rest changes speed only ("auto" is chosen by device and networks, see speed.py): a Lightning batch carries
+    `minibatches` minibatches; `graphs` replays whole minibatches as CUDA graphs; `compile` has torch.compile fuse the
+    losses; `channels_last` lays out the weights of convolutions as NHWC.
     """
 
-    minibatches: PositiveInt = 8
+    minibatches: PositiveInt | Literal["auto"] = "auto"
     accumulate: PositiveInt = 1
     critic_steps: PositiveInt = 1
     generator_clip: PositiveFloat | None = None
     discriminator_clip: PositiveFloat | None = None
+    graphs: Switch = "auto"
+    compile: bool = False
+    channels_last: Switch = "auto"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,23 @@ class Phase:
     discriminator_loss: str = "discriminator_loss"
     generator_loss: str = "generator_loss"
     reset_optimizers: bool = False  # forget the optimizers' state when the phase begins
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What happens at one minibatch."""
+
+    phase: Phase
+    discriminator: bool  # its micro-step
+    generator: bool  # its step, when `last`
+    last: bool  # of an accumulated step: the players move
+    log: bool  # it ends with a log line: worth computing statistics for
+
+    @property
+    def movers(self) -> list[PlayerName]:
+        """Whose weights change."""
+        found: list[PlayerName] = ["discriminator"] if self.discriminator else []
+        return [*found, *(["generator"] if self.generator else [])] if self.last else []
 
 
 @dataclass

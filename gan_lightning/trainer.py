@@ -20,12 +20,14 @@ class TrainerSettings:
     """The settings of Lightning's Trainer that make sense for two players; the rest is set by the run.
 
     `max_epochs=None`: no limit. `log_every_n_steps` counts minibatches. `devices` above 1 starts one process each.
+    `precision="auto"`: bf16-mixed on CUDA devices that have it, else 32-true; matrix products in float32 take TF32
+    there, unless 32-true was asked for.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     devices: PositiveInt | list[int] | Literal["auto"] = 1
     num_nodes: PositiveInt = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     max_epochs: PositiveInt | None = None
     log_every_n_steps: PositiveInt = 50
     enable_progress_bar: bool = True
@@ -39,7 +41,7 @@ class TrainerSettings:
         if self.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"accelerator={self.accelerator}: no CUDA device is available here; use accelerator=cpu")
         wanted = len(self.devices) if isinstance(self.devices, list) else self.devices
-        on_gpu = self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+        on_gpu = self.on_cuda
         if self.precision == "16-mixed" and not on_gpu and self.accelerator != "mps":
             raise ValueError(f"precision={self.precision}: needs a GPU; on a CPU, use bf16-mixed")
         if self.sync_batchnorm and not on_gpu:
@@ -49,17 +51,29 @@ class TrainerSettings:
         if on_gpu and isinstance(wanted, int) and wanted > torch.cuda.device_count():
             raise ValueError(f"devices={self.devices}: there are {torch.cuda.device_count()} GPUs here")
 
+    @property
+    def on_cuda(self) -> bool:
+        return self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+
+    def chosen_precision(self) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+        """The precision that "auto" stands for here."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16-mixed" if self.on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
     def build(
         self, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger], other_ranks: Sequence[str]
     ) -> Trainer:
         """The Trainer of the run in `folder`; `other_ranks`: the arguments of Python that start another rank."""
+        if self.on_cuda and self.precision != "32-true":
+            torch.set_float32_matmul_precision("high")
         several = self.num_nodes > 1 or self.devices == "auto" or self.devices not in (1, [0])
         return Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.num_nodes,
             strategy=PlayersStrategy([sys.executable, *other_ranks]) if several else "auto",
-            precision=self.precision,
+            precision=self.chosen_precision(),
             max_epochs=-1 if self.max_epochs is None else self.max_epochs,
             log_every_n_steps=self.log_every_n_steps,
             sync_batchnorm=self.sync_batchnorm,

@@ -18,6 +18,7 @@ from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.scores import BEST, Scores
 from gan_lightning.checkpoint import FOLDER, LAST, position
 from gan_lightning.metrics import records
+from gan_lightning.speed import wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters
 
 LINE_SECONDS = 15.0  # where there is no terminal: a line this often
@@ -107,6 +108,19 @@ def describe(network: nn.Module) -> str:
     return f"{type(network).__name__} ({count:,} parameters)"
 
 
+def choices(module: Any, data: Any, trainer: Trainer) -> list[str]:
+    """What was chosen for speed."""
+    device = trainer.strategy.root_device
+    graphs = why_no_graphs(module, trainer)
+    return [
+        f"{data.per_batch(module.step, trainer)} minibatches a batch",
+        f"images on the {'CPU' if device.type == 'cpu' else 'GPU'}" if data.resident(device) else "images loaded",
+        *(["channels last"] if wants_channels_last(module.step, module) else []),
+        *(["compiled losses"] if module.step.compile else []),
+        f"no CUDA graphs ({graphs})" if graphs else "CUDA graphs",
+    ]
+
+
 def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Counters | None) -> None:
     """What is about to be trained, on what, where."""
     table = Table.grid(padding=(0, 2))
@@ -119,6 +133,7 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
         "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
         f"{classes}, {len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
+        "step": ", ".join(choices(module, data, trainer)),
         "folder": str(folder),
     }
     if counters:

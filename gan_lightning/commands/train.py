@@ -42,6 +42,7 @@ from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.paths import expand
+from gan_lightning.speed import why_no_graphs
 from gan_lightning.steps import Counters
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.types import Node, NonNegativeInt
@@ -196,6 +197,15 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
     callbacks, scores, alarms = build_callbacks(settings, data, budget)
+    seen = counters.images if counters else None
+    trainer = instantiate(settings["trainer"]).build(
+        folder,
+        callbacks,
+        [make(folder, seen) for make in instantiate(settings["logger"]).values() if make],
+        ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
+    )
+    if module.step.graphs == "on" and (reason := why_no_graphs(module, trainer)):
+        raise UserError(f"step.graphs=on: {reason}")
     if first:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -205,14 +215,6 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         point_latest(folder)
         if counters:
             forget_after(folder / SCORES, counters.images)
-    seen = counters.images if counters else None
-    trainer = instantiate(settings["trainer"]).build(
-        folder,
-        callbacks,
-        [make(folder, seen) for make in instantiate(settings["logger"]).values() if make],
-        ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
-    )
-    if first:
         banner(module, data, trainer, folder, counters)
     strategy = trainer.strategy
     try:

@@ -1,11 +1,11 @@
 """What every kind of images shares: minibatches in an order drawn from (seed, epoch) alone, scaled on the device."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional
@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
-from gan_lightning.types import NonNegativeInt, PositiveInt
+from gan_lightning.speed import minibatches_per_batch, to_device
+from gan_lightning.steps import Step
+from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,35 @@ class InMemory(ImageSet):
         return {"image": self.images.index_select(0, index), "label": self.labels.index_select(0, index)}
 
 
+class Resident:
+    """An epoch of images that lie on the device: the loader of what is in memory, without a worker or a copy.
+
+    Gives the same batches as a DataLoader over `Minibatches`: tensors (K, B, ...).
+
+    Args:
+        images: their pixels and labels, on the device.
+        batches: indices (K, B) of every batch.
+        flips: which images are mirrored, (N,) bool.
+    """
+
+    def __init__(self, images: InMemory, batches: Sequence[Tensor], flips: Tensor | None) -> None:
+        self.images, self.flips = images, flips
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        tensors = {"image": self.images.images, "label": self.images.labels}
+        if self.flips is not None:
+            tensors["flip"] = self.flips
+        for index in self.batches:
+            flat = to_device(index.flatten(), self.images.images.device)
+            yield {
+                key: tensor.index_select(0, flat).unflatten(0, tuple(index.shape)) for key, tensor in tensors.items()
+            }
+
+
 class Minibatches(ImageSet):
     """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...)."""
 
@@ -107,6 +138,7 @@ class ImageData(LightningDataModule):
         seed: NonNegativeInt,
         workers: NonNegativeInt = 0,
         flip: bool = False,
+        device_gb: PositiveFloat = 2.0,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -115,8 +147,10 @@ class ImageData(LightningDataModule):
         self.seed = seed
         self.workers = workers
         self.flip = flip
+        self.device_gb = device_gb
         self.classes: list[str] = []
         self._loaded = False
+        self._resident: InMemory | None = None
         self._said_smaller = False
 
     def check(self) -> None:
@@ -152,12 +186,21 @@ class ImageData(LightningDataModule):
         return len(self.train) // (self.minibatch_size(world, accumulate) * world) // accumulate * accumulate
 
     def minibatches(
-        self, *, epoch: int, start: int, per_batch: int, accumulate: int = 1, rank: int = 0, world: int = 1
-    ) -> DataLoader[dict[str, Tensor]]:
+        self,
+        *,
+        epoch: int,
+        start: int,
+        per_batch: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device | None = None,
+    ) -> Iterable[dict[str, Tensor]]:
         """The minibatches of an epoch from number `start` on, in batches of tensors (K, B, ...).
 
         K is `per_batch`, less in the last batch. "flip" (K, B) says which images to mirror, when `flip` is on. With
         `world` devices the minibatch of each is its part of the global one, so that together they see one order.
+        Images that fit there come from `device` (the CPU).
         """
         size, count = self.minibatch_size(world, accumulate), self.epoch_length(world, accumulate)
         order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
@@ -165,36 +208,58 @@ class ImageData(LightningDataModule):
         flips = None
         if self.flip:
             flips = torch.randint(2, (len(self.train),), generator=generator(self.seed, "flip", epoch)).bool()
-        return self._loader(
-            Minibatches(self.train, size, flips), [group.flatten().tolist() for group in mine.split(per_batch)], epoch
-        )
+        groups = [group for group in mine.split(per_batch) if len(group)]
+        resident = self.resident(device or torch.device("cpu"))
+        if resident:
+            return Resident(resident, groups, None if flips is None else flips.to(resident.images.device))
+        return self._loader(Minibatches(self.train, size, flips), [group.flatten().tolist() for group in groups], epoch)
+
+    def resident(self, device: torch.device) -> InMemory | None:
+        """The training images on the device, if they are in memory, fit there and no workers are asked for."""
+        images = self.train
+        if self.workers or not isinstance(images, InMemory):
+            return None
+        if images.images.device != device:
+            if images.images.numel() > self.device_gb * 2**30:
+                return None
+            if self._resident is None or self._resident.images.device != device:
+                self._resident = InMemory(images.images.to(device), images.labels.to(device))
+            return self._resident
+        return images
 
     def _loader(self, images: ImageSet, indices: list[list[int]], epoch: int) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
             images,
-            batch_sampler=[group for group in indices if group],
+            batch_sampler=indices,
             collate_fn=as_it_is,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             generator=generator(self.seed, "workers", epoch),  # a loader without one draws from torch's global stream
         )
 
-    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+    def train_dataloader(self) -> Iterable[dict[str, Tensor]]:
         trainer = self.trainer
         assert trainer is not None
         module = cast(Any, trainer.lightning_module)
         return self.minibatches(
             epoch=module.counters.epoch,
             start=module.counters.epoch_minibatches,
-            per_batch=module.step.minibatches,
+            per_batch=self.per_batch(module.step, trainer),
             accumulate=module.step.accumulate,
             rank=trainer.global_rank,
             world=trainer.world_size,
+            device=trainer.strategy.root_device,
         )
+
+    def per_batch(self, step: Step, trainer: Trainer) -> int:
+        """K, the minibatches of a Lightning batch."""
+        images = self.minibatch_size(trainer.world_size, step.accumulate)
+        values = self.channels * self.image_size**2
+        return minibatches_per_batch(step, trainer.strategy.root_device, images, values)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The held-out images in order: batches (B, ...), the last one smaller."""
-        groups = torch.arange(len(self.held_out)).split(self.batch_size)
+        groups = torch.arange(len(self.held_out)).split(self.batch_size) if len(self.held_out) else ()
         return self._loader(self.held_out, [group.tolist() for group in groups], epoch=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:

@@ -176,7 +176,8 @@ def test_lightning_reads_the_place_from_the_module() -> None:
     module = SimpleNamespace(
         counters=SimpleNamespace(epoch=2, epoch_minibatches=2), step=SimpleNamespace(minibatches=3, accumulate=1)
     )
-    data.trainer = SimpleNamespace(lightning_module=module, global_rank=1, world_size=2)  # type: ignore[assignment]  # a stand-in
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(lightning_module=module, global_rank=1, world_size=2, strategy=strategy)  # type: ignore[assignment]  # a stand-in
     expected = walk(data, epoch=2, start=2, rank=1, world=2)["label"]
     torch.testing.assert_close(torch.cat([batch["label"] for batch in data.train_dataloader()]), expected)
 

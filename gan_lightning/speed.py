@@ -1,0 +1,84 @@
+"""What makes a run fast, chosen by device and networks. None of it changes what is computed, but for rounding."""
+
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from gan_lightning.steps import Step
+
+if TYPE_CHECKING:
+    from gan_lightning.adversarial import AdversarialModule
+
+GRAPHED = 32  # minibatches a Lightning batch on an accelerator, whose steps are short beside Lightning's own work
+UNGRAPHED = 8
+BATCH_BYTES = 2**28  # but no more than this in float32
+
+
+def minibatches_per_batch(step: Step, device: torch.device, images: int, values: int) -> int:
+    """How many minibatches, each of `images` with so many `values`, a Lightning batch carries."""
+    if step.minibatches != "auto":
+        return step.minibatches
+    return max(1, min(UNGRAPHED if device.type == "cpu" else GRAPHED, BATCH_BYTES // (4 * images * values)))
+
+
+def wants_channels_last(step: Step, module: nn.Module) -> bool:
+    """Whether the weights of convolutions are to be laid out as NHWC, which is faster on CPUs and on GPUs."""
+    convolutional = any(isinstance(m, _ConvNd) for m in module.modules())
+    return step.channels_last == "on" or (step.channels_last == "auto" and convolutional)
+
+
+def make_optimizer(factory: Callable[..., Optimizer], parameters: list[nn.Parameter], capturable: bool) -> Optimizer:
+    """The optimizer, fused where it can be and the configuration does not say otherwise.
+
+    capturable: its steps go into CUDA graphs.
+    """
+    given = factory.keywords if isinstance(factory, partial) else {}
+    known = signature(factory).parameters
+    extra: dict[str, Any] = {}
+    if "fused" in known and not any(given.get(key) is not None for key in ("fused", "foreach", "differentiable")):
+        extra["fused"] = True
+    if capturable and can_capture(factory):
+        extra["capturable"] = True
+    return factory(parameters, **extra)
+
+
+def can_capture(factory: Callable[..., Optimizer]) -> bool:
+    """Whether a CUDA graph can hold the steps of such an optimizer."""
+    return "capturable" in signature(factory).parameters
+
+
+def why_no_graphs(module: "AdversarialModule", trainer: Trainer) -> str | None:
+    """What keeps whole minibatches from being CUDA graphs; None where nothing does."""
+    step = module.step
+    if step.graphs == "off":
+        return "step.graphs=off"
+    if trainer.strategy.root_device.type != "cuda":
+        return "no CUDA device"
+    if trainer.world_size > 1:
+        return "several devices"
+    if step.accumulate > 1:
+        return f"step.accumulate={step.accumulate}"
+    precision = trainer.precision_plugin
+    if isinstance(precision, MixedPrecision) and precision.scaler is not None:
+        return f"precision {trainer.precision} looks at its loss scale on the host"
+    if trainer._detect_anomaly:
+        return "trainer.detect_anomaly=true"
+    for name, factory in module.optimizer_factories.items():
+        if not can_capture(factory):
+            return f"model.{name}_optimizer cannot be captured"
+    return None
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, without waiting for it."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
