@@ -91,6 +91,7 @@ class AdversarialModule(LightningModule):
         self.won: float | None = (
             None  # the discriminator's loss below which it leaves nothing to learn, where it says so
         )
+        self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
         self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
 
@@ -228,6 +229,8 @@ class AdversarialModule(LightningModule):
     def advance(self, images: int) -> None:
         """Counts a minibatch; ends epochs and phases."""
         counters = self.counters
+        losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
+        self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
         counters.minibatches += 1
         counters.epoch_minibatches += 1
         counters.images += images
