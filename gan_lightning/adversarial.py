@@ -94,6 +94,7 @@ class AdversarialModule(LightningModule):
         self.won: float | None = (
             None  # the discriminator's loss below which it leaves nothing to learn, where it says so
         )
+        self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
         self.turns = Eager()  # how minibatches are played
         self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
@@ -241,6 +242,8 @@ class AdversarialModule(LightningModule):
     def advance(self, turn: Turn, images: int) -> None:
         """Counts a minibatch of `images` over all ranks, and follows the average; ends epochs and phases."""
         counters = self.counters
+        losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
+        self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
         counters.minibatches += 1
         counters.discriminator_steps += "discriminator" in turn.movers
         if "generator" in turn.movers:

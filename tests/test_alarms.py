@@ -63,6 +63,9 @@ def test_samples_that_collapse() -> None:
     assert raised(spread(*[0.1] * 5), images=100_000) == ["diversity"]  # one that stays so
     assert raised([{"missing_modes": n} for n in (5, 1, 2, 3, 9)]) == ["missing"]
     assert raised([{"missing_modes": n} for n in (5, 1, 2, 2, 1, 0)]) == []
+    one_class = [{"diversity": 0.44, "missing_modes": 9.0, "modes": 1.0}] * 5  # from the start
+    assert raised(one_class, images=100_000) == ["missing"]
+    assert raised([{"missing_modes": 4.0, "modes": 6.0}] * 5, images=100_000) == []
 
 
 def test_what_was_seen_survives_a_checkpoint() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks.samples import save_nearest
 from gan_lightning.commands import evaluate, sample, train
+from gan_lightning.commands.evaluate import files
 from gan_lightning.data.base import InMemory, to_float
 from gan_lightning.errors import UserError
 
@@ -50,7 +51,8 @@ def test_a_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
     kept = records(trained / "scores.jsonl")
     assert len(kept) == 3 * 9
     assert {"fid", "kid", "path_length", "authenticity"} <= {str(record["metric"]) for record in kept}
-    assert all(record["n_real"] == 300 and record["n_fake"] == 200 for record in kept)
+    assert {record["n_real"] for record in kept} == {300, 1438}  # memorisation: all
+    assert {record["n_fake"] for record in kept} == {200}
     assert all(record["source"] == "evaluate" and record["step"] == 3 for record in kept)
     first, second, third = (kept[i : i + 9] for i in (0, 9, 18))
     assert first == second != third
@@ -98,6 +100,34 @@ def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         evaluate.run([f"real={real}", f"fake={fake}", names, "accelerator=cpu"])
 
 
+def test_pairs_are_found_in_subfolders(tmp_path: Path) -> None:
+    for index in range(3):
+        for side in ("real", "fake"):
+            image = digits()[index : index + 1].repeat_interleave(4, 1).repeat_interleave(4, 2)
+            write(tmp_path / side / str(index), image)
+    output = tmp_path / "pairs.jsonl"
+    folders = [f"real={tmp_path / 'real'}", f"fake={tmp_path / 'fake'}", "scores.extractor=inception"]  # not needed
+    assert evaluate.run([*folders, "scores.names=[psnr,ssim]", "accelerator=cpu", f"output={output}"]) == 0
+    found = {record["metric"]: record["value"] for record in records(output)}
+    assert found == {"psnr": None, "ssim": 1.0}  # infinite
+
+
+def test_the_first_images_are_of_all_folders(tmp_path: Path) -> None:
+    for index in range(4):
+        write(tmp_path / "real" / str(index), digits()[10 * index : 10 * index + 10])
+    first = files("real", tmp_path / "real")[:20]
+    assert {path.parent.name for path in first} == {"0", "1", "2", "3"}
+
+
+def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn"
+    sample.run([f"checkpoint={trained}", "count=8", "nearest=true", f"output={drawn}", "accelerator=cpu"])
+    assert {path.name for path in files("fake", drawn)} == {f"{index:05d}.png" for index in range(8)}
+    write(tmp_path / "others", digits()[:1])
+    os.rename(tmp_path / "others" / "0000.png", tmp_path / "others" / "grid.png")
+    assert len(files("fake", tmp_path / "others")) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
@@ -110,6 +140,9 @@ def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["real={photos}", "fake={photos}", "scores.names=[path_length]"], "give checkpoint="),
         (["real={photos}", "fake={broken}", "scores.names=[kid]"], "broken.png"),
         (["checkpoint={run}", "scores.names=[psnr]"], "psnr"),
+        (["checkpoint={run}", "output=not-there/scores.jsonl"], "output=not-there/scores.jsonl: there is no folder"),
+        (["real={photos}", "fake={photos}", "ema=false"], "ema=false: says something of a model"),
+        (["real={photos}", "fake={photos}", "data.root=."], "data.root=.: says something of a model"),
         (["checkpoint={run}", "data=mnist"], "data=mnist"),
     ],
 )

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.scoring import Scorer
 from tests.fake_data import write_photos
 from tests.support import wait_for
 
@@ -45,6 +46,37 @@ def scored(folder: Path, metric: str = "fid") -> list[tuple[int, float]]:
 
 def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "checkpoints" / name)["state_dict"]
+
+
+def test_a_failure_of_scores_at_the_end_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **settings: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Scorer, "score", fail)
+    with pytest.raises(MemoryError):
+        train(tmp_path / "run", "budget.images=256")
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["counters"]["images"] == 256
+
+
+def test_path_length_alone(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "budget.images=256", "scores.names=[path_length]")
+    assert [images for images, _ in scored(folder, "path_length")] == [256]
+
+
+def test_the_best_is_of_one_metric(tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", "budget.images=256", "scores.every=256", "scores.best=precision")
+    best = folder / "checkpoints" / "best.ckpt"
+    assert run([f"checkpoint={folder}", "budget.images=512", "scores.best=fid"]) == 0
+    state = read_checkpoint(best)["callbacks"]["Scores"]
+    assert (state["best_of"][0], state["best"]) == ("fid", dict(scored(folder))[512])
+    assert run([f"checkpoint={folder}", "budget.images=768", "scores.names=[]"]) == 0
+    kept = best.read_bytes()
+    found = {"best": 0.0, **state}
+    assert run([f"checkpoint={folder}", "budget.images=1024", "scores.names=[fid]", "scores.best=fid"]) == 0
+    values = dict(scored(folder))
+    assert (best.read_bytes() == kept) == (
+        values[1024] >= found["best"]
+    )  # known although a run without scores came between
 
 
 def test_training_does_not_notice(tmp_path: Path) -> None:

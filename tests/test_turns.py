@@ -283,8 +283,8 @@ def test_an_interrupt_ends_the_step(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     module = game()
     poison = Watch(lambda m: m.generator.layers[0].weight.data.fill_(math.nan) if m.counters.minibatches == 3 else None)
-    with pytest.raises(Diverged, match="minibatch 4"):
-        fit(module, Blobs(), tmp_path, poison)
+    with pytest.raises(Diverged, match=r"not finite at minibatch 4 \(noticed at 5,"):
+        fit(module, Blobs(), tmp_path, poison, log_every_n_steps=5)
 
 
 def test_log_lines_hold_values_of_their_own_cycle(tmp_path: Path) -> None:

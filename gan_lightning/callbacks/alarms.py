@@ -16,7 +16,8 @@ LINES, IMAGES = 10, 20_000  # "for long": so many log lines in a row, over so ma
 FIRST = 20  # log lines that say what the generator's gradient is like
 VANISHED = 0.01  # of that
 FALLEN, LITTLE = 0.5, 0.5  # diversity: of its best so far, and of the real images'
-STUCK, STUCK_IMAGES = 0.25, 200_000  # diversity that is no more than this after so many images never rose
+STUCK, STUCK_IMAGES = 0.25, 200_000  # diversity that is no more than this after so many images never rose; and
+# then more classes must be there than are missing
 MISSING = 2  # classes more than at best
 
 REMEDIES = {
@@ -67,8 +68,11 @@ class Watch:
             self.most_diverse = max(self.most_diverse, diversity)
         if (missing := scores.get("missing_modes")) is not None:
             fewest = missing if self.fewest_missing is None else self.fewest_missing
+            there = scores.get("modes", missing)
             if missing >= fewest + MISSING:
                 found.append(("missing", f"{missing:.0f} classes are missing among the samples, {fewest:.0f} before"))
+            elif missing > there and images >= STUCK_IMAGES:
+                found.append(("missing", f"{missing:.0f} classes are missing among the samples, {there:.0f} are there"))
             self.fewest_missing = min(missing, fewest)
         return self.new(found)
 

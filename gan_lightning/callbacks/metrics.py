@@ -1,6 +1,5 @@
 """One line of metrics every few minibatches: one transfer from the device, one call a logger."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,14 @@ class Metrics(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics({**position, **self.last}, step=counters.images)
-        for key, value in self.last.items():
-            if (
-                isinstance(value, float) and not math.isfinite(value) and not key.endswith("gradient_norm")
-            ):  # fp16 skips steps whose gradients overflow
-                raise Diverged(
-                    f"{key} is {value} at minibatch {counters.minibatches} (step {counters.generator_steps}, "
-                    f"{counters.images:,} images): {advice(Path(trainer.default_root_dir))}"
-                )
+        finite = torch.stack(module.recent).isfinite().tolist()
+        module.recent.clear()
+        if not all(finite):
+            first = counters.minibatches - len(finite) + finite.index(False) + 1
+            raise Diverged(
+                f"a loss is not finite at minibatch {first} (noticed at {counters.minibatches}, step "
+                f"{counters.generator_steps}, {counters.images:,} images): {advice(Path(trainer.default_root_dir))}"
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         final = {f"final/{key}": value for key, value in self.last.items()}

@@ -17,7 +17,7 @@ from gan_lightning.types import PositiveInt
 
 FOLDER = "samples"
 PAIRS = 32  # samples beside their nearest training images
-SEARCHED = 5000  # training images looked at together
+SEARCHED = 2**23  # numbers of training images looked at together
 LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
 
 
@@ -114,8 +114,9 @@ def save_nearest(images: Tensor, training: ImageSet, path: Path) -> Tensor:
     """
     best = torch.full((len(images),), torch.inf, dtype=torch.double)
     found = torch.empty_like(images, device="cpu")
-    for first in range(0, len(training), SEARCHED):
-        block = to_float(training.__getitems__(range(first, min(first + SEARCHED, len(training))))["image"])
+    size = max(1, SEARCHED // images[0].numel())
+    for first in range(0, len(training), size):
+        block = to_float(training.__getitems__(range(first, min(first + size, len(training))))["image"])
         index, distance = nearest_images(images.cpu(), block)
         nearer = distance < best
         best[nearer], found[nearer] = distance[nearer], block[index[nearer]]

@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, Trainer
 
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.checkpoint import FOLDER, read_checkpoint
+from gan_lightning.divergence import check_finite
 from gan_lightning.errors import UserError
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics import records
@@ -58,6 +60,7 @@ class Scores(Callback):
     ) -> None:
         """Raises UserError when the best checkpoint shall be kept by a metric that is not made."""
         made = [metric for name in scorer.names for metric in SCORES[name].metrics]
+        made += ["path_length"] if scorer.path_length else []
         if settings.best and settings.best not in made:
             raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
         self.chosen = settings.best or made[0]
@@ -74,20 +77,37 @@ class Scores(Callback):
         self._glanced_at = 0
         self._next_glance = 0.0
 
+    @property
+    def best_of(self) -> list[Any]:
+        """What the best checkpoint is the best of: it stays only while this does."""
+        scorer = self.scorer
+        return [self.chosen, scorer.extractor.label, scorer.n_real, scorer.n_fake, scorer.settings.split]
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "seconds": self.seconds,
             "glance_seconds": self.glance_seconds,
             "best": self.best,
+            "best_of": self.best_of,
             "since_best": self.since_best,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for key, value in state_dict.items():
-            setattr(self, key, value)
+        for key in ("seconds", "glance_seconds", "since_best"):
+            setattr(self, key, state_dict[key])
+
+    def find_best(self, path: Path) -> None:
+        """Goes on from the best checkpoint so far, if it is the best of the same."""
+        states = read_checkpoint(path)["callbacks"] if path.exists() else {}
+        state = states.get(self.state_key, {})
+        if state.get("best_of") == self.best_of:
+            self.best = state["best"]
+        else:
+            self.since_best = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         began = time.monotonic()
+        self.find_best(Path(trainer.default_root_dir) / FOLDER / BEST)
         self.scorer.to(pl_module.device)
         self.scorer.said = self.give_way
         self._every = pl_module.counters.images // self.settings.every if self.settings.every else 0
@@ -116,6 +136,7 @@ class Scores(Callback):
                 self.glance(trainer, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.checkpoints.save(trainer, pl_module)  # whatever becomes of the scores
         if self._scored_at != pl_module.counters.images and self.budget.signal is None:
             self.score(trainer, pl_module)
 
@@ -128,6 +149,7 @@ class Scores(Callback):
         """Makes all scores now, on every rank together."""
         began = time.monotonic()
         module.average_buffers()
+        check_finite(module, Path(trainer.default_root_dir))  # NaN makes black pixels, which have a score
         try:
             made = self.scorer.score(module, source="train")
         except Abandoned:
@@ -135,9 +157,10 @@ class Scores(Callback):
             return
         self._scored_at = module.counters.images
         self.last = {record.metric: record for record in made}
-        self.looks += 1
-        self.seen = {record.metric: record.value for record in made}
-        self._glanced_at = module.counters.images
+        if "diversity" in self.last:  # else the alarms need their glances
+            self.looks += 1
+            self.seen = {record.metric: record.value for record in made}
+            self._glanced_at = module.counters.images
         if trainer.is_global_zero:
             records.append(Path(trainer.default_root_dir) / records.FILE, made)
             for logger in trainer.loggers:

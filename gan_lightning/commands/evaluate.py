@@ -16,14 +16,15 @@ from torch import Tensor
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
+from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.image_folder import Unreadable, is_image, open_image, walk
+from gan_lightning.data.image_folder import Unreadable, hashed, is_image, open_image, walk
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.paired import PairedName, paired
 from gan_lightning.metrics.scores import compute
-from gan_lightning.metrics.scoring import Scorer, ScoreSettings, extract, make_records
+from gan_lightning.metrics.scoring import MEMORISATION, Scorer, ScoreSettings, extract, make_records
 from gan_lightning.paths import expand
 from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import Node
@@ -50,15 +51,22 @@ def run(arguments: list[str]) -> int:
         said = ", ".join(given) or "nothing"
         raise UserError(f"evaluate: give checkpoint=<run>, or real=<folder> and fake=<folder>; given: {said}")
     how: ScoreSettings = instantiate(settings["scores"])
+    if settings["output"] and not expand(settings["output"]).parent.is_dir():
+        raise UserError(f"output={settings['output']}: there is no folder {expand(settings['output']).parent}")
+    if settings["fake"]:
+        of_a_model = [*moved, *([] if settings["ema"] else ["ema=false"])]
+        of_a_model += [f"scores.truncation={how.truncation}"] if how.truncation else []
+        if of_a_model:
+            raise UserError(f"{of_a_model[0]}: says something of a model; real=… fake=… compares folders")
     device = choose_device(settings["accelerator"])
-    made = of_model(settings, how, moved, device) if given == ["checkpoint"] else of_folders(settings, how, device)
-    show(made)
+    if settings["fake"]:
+        of_folders(settings, how, device)
+    else:
+        of_model(settings, how, moved, device)
     return 0
 
 
-def of_model(
-    settings: dict[str, Any], how: ScoreSettings, moved: list[str], device: torch.device
-) -> list[records.Record]:
+def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], device: torch.device) -> None:
     """Scores of a checkpoint, kept beside it."""
     path = Path(settings["checkpoint"])
     config = stored_config(path, moved)
@@ -69,23 +77,22 @@ def of_model(
         print(f"{name:24} {value:.6g}")
     with bar(scorer.n_real + scorer.n_fake) as scorer.said:
         made = scorer.score(module, ema=settings["ema"], source="evaluate")
+    show(made)
     keep(expand(settings["output"]) if settings["output"] else run_folder(find_checkpoint(path)) / records.FILE, made)
-    return made
 
 
-def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.device) -> list[records.Record]:
+def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.device) -> None:
     """Scores of one folder of images against another."""
     if "path_length" in (how.names or []):
         raise UserError("scores.names=[path_length]: needs a generator: give checkpoint=…")
-    real, fake = (files(key, expand(settings[key])) for key in ("real", "fake"))
+    folders = {key: expand(settings[key]) for key in ("real", "fake")}
+    real, fake = (files(key, folder) for key, folder in folders.items())
     if how.samples:
         fake = fake[: how.samples]
     pairs: list[Any] = [name for name in how.names or [] if name in get_args(PairedName)]
     others = replace(how, names=[name for name in how.names if name not in pairs] if how.names else how.names)
-    real = real if pairs else real[: how.real_samples]
-    extractor = how.load("objects").to(device)
-    sizes = extractor.sizes(read(real[0]).to(device))
-    names = others.choose(extractor, *sizes, len(real), len(fake))
+    if not pairs and MEMORISATION not in (how.names or []):  # which look at all of them
+        real = real[: how.real_samples]
     common = {
         "split": str(settings["real"]),
         "real": str(settings["real"]),
@@ -97,25 +104,36 @@ def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.devic
         **dict.fromkeys(("step", "epoch", "images"), 0),
         "seconds": 0.0,
     }
-    made = make_records(paired(pairs, matched(real, fake)), None, (0, 0), len(fake), len(fake), common) if pairs else []
-    if names:
+    made: list[records.Record] = []
+    if others.names != []:
+        extractor = how.load("objects").to(device)
+        sizes = extractor.sizes(read(real[0]).to(device))
+        names = others.choose(extractor, *sizes, len(real), len(fake))
+    if pairs:
+        values = paired(pairs, matched(folders["real"], folders["fake"], real, fake))
+        made += make_records(values, None, (0, 0), len(fake), len(fake), common)
+    if others.names != []:
         with bar(len(real) + len(fake)) as said:
             both = [extract(extractor, pixels(paths), device, said) for paths in (real, fake)]
             values = {name: compute([name], both[0], both[1], how.seed) for name in names}
         made += make_records(values, extractor, sizes, len(real), len(fake), common)
+    show(made)
     if settings["output"]:
         keep(expand(settings["output"]), made)
-    return made
 
 
 def files(key: str, folder: Path) -> list[Path]:
-    """The images below a folder, sorted. Raises UserError when there are none."""
+    """The images below a folder, mixed: the first of them are of all its folders. Raises UserError when there are none.
+
+    The grids that `sample` writes beside its images are none of them.
+    """
     if not folder.is_dir():
         raise UserError(f"{key}={folder}: no such folder")
     found = [path for path in walk(folder) if is_image(path)]
+    found = [path for path in found if path.name not in PICTURES or not (path.parent / "00000.png").exists()]
     if not found:
         raise UserError(f"{key}={folder}: no images in it")
-    return found
+    return sorted(found, key=lambda path: hashed(path.relative_to(folder).as_posix()))
 
 
 def read(path: Path) -> Tensor:
@@ -139,16 +157,27 @@ def pixels(paths: list[Path]) -> Iterator[Tensor]:
     yield torch.cat(waiting)
 
 
-def matched(real: list[Path], fake: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of images by name without suffix. Raises UserError for one without a partner or of another size."""
-    partners = {path.stem: path for path in real}
+def matched(
+    real_folder: Path, fake_folder: Path, real: list[Path], fake: list[Path]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of images by their path in the folders without suffix.
+
+    Raises UserError for one without a partner, with two, or of another size.
+    """
+    partners: dict[Path, Path] = {}
+    for path in real:
+        name = path.relative_to(real_folder).with_suffix("")
+        if name in partners:
+            raise UserError(f"{path}: and {partners[name].name} have one name, so a pair is not clear")
+        partners[name] = path
     for path in fake:
-        if path.stem not in partners:
+        name = path.relative_to(fake_folder).with_suffix("")
+        if name not in partners:
             raise UserError(f"{path}: scores of pairs need an image of that name in the other folder")
-        pair = read(partners[path.stem]), read(path)
+        pair = read(partners[name]), read(path)
         if pair[0].shape != pair[1].shape:
             sizes = " and ".join(f"{image.shape[-1]}×{image.shape[-2]}" for image in pair)
-            raise UserError(f"{path}: its pair {partners[path.stem]} has another size: {sizes}")
+            raise UserError(f"{path}: its pair {partners[name]} has another size: {sizes}")
         yield pair
 
 
@@ -195,7 +224,7 @@ def show(made: list[records.Record]) -> None:
         table.add_row(
             record.metric,
             record.text(),
-            f"{record.extractor} v{record.version}",
+            f"{record.extractor} v{record.version}" if record.version else "",
             f"{record.n_real:,}",
             f"{record.n_fake:,}",
         )

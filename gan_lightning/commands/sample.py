@@ -12,13 +12,14 @@ from gan_lightning.callbacks.samples import grid, save_grid, save_nearest, to_pi
 from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.config import check, compose
-from gan_lightning.data.base import ImageData, to_pixels
+from gan_lightning.data.base import to_pixels
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 GRID_MOST, NEAREST_MOST = 1024, 128  # images in grid.png, pairs in nearest.png
+PICTURES = ("grid.png", "nearest.png")  # written beside the images
 KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
 
 
@@ -50,9 +51,9 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"label={label}: the model of {settings['checkpoint']} cannot be asked for it: {has}")
     if settings["interpolate"] and settings["count"] < 2:
         raise UserError("count=1: interpolate=true walks between at least 2 latents")
-    data: ImageData | None = None
-    if settings["nearest"] and not settings["interpolate"]:
-        data = load_data(config)
+    if settings["interpolate"] and settings["nearest"]:
+        raise UserError("nearest=true: belongs to samples; interpolate=true walks between latents")
+    data = load_data(config) if settings["nearest"] else None
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     if settings["interpolate"]:

@@ -243,7 +243,7 @@ def build_callbacks(
     scores = None if how.names == [] else Scores(how, Scorer(how, data), checkpoints, budget, progress.line)
     alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
     grids: Callback = instantiate(settings["samples"])
-    return [budget, metrics, progress, grids, *([scores] if scores else []), alarms, checkpoints], scores, alarms
+    return [budget, metrics, progress, *([scores] if scores else []), grids, alarms, checkpoints], scores, alarms
 
 
 def quieten() -> None:
@@ -255,6 +255,7 @@ def quieten() -> None:
         "The number of training batches",
         "The '.*_dataloader' does not have many",
         "Found .* in eval mode",
+        "Be aware that when using `ckpt_path`",
         "`isinstance\\(treespec",
     ):
         warnings.filterwarnings("ignore", message)

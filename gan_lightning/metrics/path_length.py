@@ -3,6 +3,7 @@
 import copy
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.functional.image.perceptual_path_length import perceptual_path_length as lengths
@@ -20,15 +21,16 @@ EPSILON = 1e-4
 class Path(nn.Module):
     """A generator as torchmetrics asks for it: latents in double precision, pictures in 0 … 255."""
 
-    def __init__(self, module: AdversarialModule, ema: bool, seed: int) -> None:
+    def __init__(self, module: AdversarialModule, ema: bool, seed: int, truncation: float | None) -> None:
         super().__init__()
         self.network = copy.deepcopy(sampler(module, ema=ema)).double()
         self.module, self.seed, self.calls = [module], seed, 0  # in a list: not a part of this network
+        self.truncation = truncation
         self.num_classes = module.classes
 
     def sample(self, count: int) -> Tensor:
         """Latents (count, latent_size): other ones at every call. Raises UserError where latents are no vectors."""
-        latents = evaluation_latents(self.module[0], count, self.seed, first=self.calls * count)
+        latents = evaluation_latents(self.module[0], count, self.seed, self.truncation, first=self.calls * count)
         self.calls += 1
         if not isinstance(latents, Tensor):
             raise UserError("scores.names=[path_length]: this model's latents are not single vectors")
@@ -65,23 +67,36 @@ def distance_of(extractor: Extractor) -> Any:
     raise UserError(f"scores.names=[path_length]: extractor={extractor.name} has no distance; use digits or inception")
 
 
-def path_length(module: AdversarialModule, extractor: Extractor, count: int, seed: int, *, ema: bool = True) -> Value:
-    """Mean and deviation of d(G(z), G(z + ε (z' - z))) / ε², ε = 1e-4, without the lowest and highest hundredth.
+def path_length(
+    module: AdversarialModule,
+    extractor: Extractor,
+    count: int,
+    seed: int,
+    *,
+    truncation: float | None = None,
+    ema: bool = True,
+) -> Value:
+    """Mean and deviation of d(G(z), G(slerp(z, z', ε))) / ε², ε = 1e-4, without the lowest and highest hundredth.
 
+    At the ends of paths alone, as torchmetrics has it (Karras et al. 2019 report these too, and the whole paths).
     d is `distance_of` the extractor; in double precision. Raises UserError where LPIPS' weights cannot be fetched.
     """
     distance = distance_of(extractor)
     try:
-        mean, std, _ = lengths(
-            cast(Any, Path(module, ema, seed)),
-            num_samples=count,
-            conditional=module.classes > 0,
-            epsilon=EPSILON,
-            resize=None,
-            sim_net=distance,
-            device=module.device,
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torchmetrics draws labels from it
+            mean, std, _ = lengths(
+                cast(Any, Path(module, ema, seed, truncation)),
+                num_samples=count,
+                conditional=module.classes > 0,
+                interpolation_method="slerp_any",
+                epsilon=EPSILON,
+                resize=None,
+                sim_net=distance,
+                device=module.device,
+            )
     except OSError as error:
         raise UserError(f"scores.names=[path_length]: VGG's weights cannot be fetched: {error}") from None
     used = "lpips vgg" if distance == "vgg" else "features"
-    return Value(float(mean), float(std), {"epsilon": EPSILON, "distance": used})
+    settings = {"epsilon": EPSILON, "distance": used, "interpolation": "slerp", "sampling": "ends"}
+    return Value(float(mean), float(std), settings)

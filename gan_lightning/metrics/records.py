@@ -1,6 +1,7 @@
 """A score with how it was made: two are comparable when everything but the model is equal."""
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ class Record:
     """One line of `scores.jsonl`."""
 
     metric: str
-    value: float
+    value: float  # null in the file where it is not finite: PSNR of equal pictures
     std: float | None  # over subsets or splits, where the metric has them
     settings: dict[str, Any]  # of the metric
     extractor: str
@@ -46,7 +47,9 @@ class Record:
 
 def append(path: Path, records: list[Record]) -> None:
     """Adds lines; a line that a crash left unfinished is ended first."""
-    text = "".join(json.dumps(asdict(record)) + "\n" for record in records)
+    text = ""
+    for record in records:
+        text += json.dumps({**asdict(record), "value": record.value if math.isfinite(record.value) else None}) + "\n"
     with path.open("a+b") as file:
         if file.tell() and path.read_bytes()[-1:] != b"\n":
             text = "\n" + text

@@ -81,7 +81,7 @@ def both(metric: Any, real: Tensor, fake: Tensor) -> Any:
 def fid(real: Features, fake: Features) -> dict[str, Value]:
     """Fréchet distance of Gaussians over the features (Heusel et al. 2017)."""
     distance = both(FrechetInceptionDistance(Given(real.features.shape[1]), **ALONE), real.features, fake.features)
-    return {"fid": Value(max(0.0, float(distance)))}
+    return {"fid": Value(float(distance.clamp(min=0)))}  # NaN stays NaN
 
 
 def kid(real: Features, fake: Features) -> dict[str, Value]:
@@ -150,22 +150,39 @@ def memorisation(real: Features, fake: Features) -> dict[str, Value]:
 
 @dataclass(frozen=True)
 class Score:
-    """A score: its function, the metrics it makes, the fewest images of either set, whether it needs a classifier."""
+    """A score: its function and the metrics it makes.
+
+    possible: images of either set without which there is no number. fewest: those, given the sizes of features and
+    classes, without which the number says little. classifier: needs logits. fakes_alone: no real images.
+    """
 
     compute: Callable[[Features, Features], dict[str, Value]]
     metrics: tuple[str, ...]
+    possible: int = 2
     fewest: Callable[[int, int], int] = lambda features, classes: 2
     classifier: bool = False
+    fakes_alone: bool = False
+
+    def images(self, n_real: int, n_fake: int) -> int:
+        """The images that there are enough of, or not."""
+        return n_fake if self.fakes_alone else min(n_real, n_fake)
 
 
 SCORES: dict[Name, Score] = {
-    "fid": Score(fid, ("fid",), lambda features, classes: features + 1),  # a covariance of full rank
-    "kid": Score(kid, ("kid",), lambda features, classes: 20),
-    "inception_score": Score(inception_score, ("inception_score",), lambda features, classes: 10 * classes, True),
-    "mifid": Score(mifid, ("mifid",), lambda features, classes: features + 1),
-    "precision_recall": Score(precision_recall, ("precision", "recall"), lambda features, classes: 4),
-    "density_coverage": Score(density_coverage, ("density", "coverage"), lambda features, classes: 6),
-    "modes": Score(modes, ("modes", "missing_modes", "reverse_kl"), lambda features, classes: 1, classifier=True),
+    "fid": Score(fid, ("fid",), fewest=lambda features, classes: features + 1),  # a covariance of full rank
+    "kid": Score(kid, ("kid",), fewest=lambda features, classes: 20),
+    "inception_score": Score(
+        inception_score,
+        ("inception_score",),
+        possible=2 * SPLITS,
+        fewest=lambda features, classes: 10 * classes,
+        classifier=True,
+        fakes_alone=True,
+    ),
+    "mifid": Score(mifid, ("mifid",), fewest=lambda features, classes: features + 1),
+    "precision_recall": Score(precision_recall, ("precision", "recall"), 4, lambda features, classes: 4),
+    "density_coverage": Score(density_coverage, ("density", "coverage"), 6, lambda features, classes: 6),
+    "modes": Score(modes, ("modes", "missing_modes", "reverse_kl"), 1, lambda features, classes: 1, classifier=True),
     "diversity": Score(diversity, ("diversity",)),
     "memorisation": Score(memorisation, ("memorised", "authenticity")),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
 
@@ -28,6 +29,7 @@ from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 Said = Callable[[int], None]  # told how many more images are done
 GLANCED = 256  # samples that the alarms look at between scores
+MEMORISATION: Name = "memorisation"
 AUTOMATIC: tuple[Name, ...] = ("fid", "kid", "precision_recall", "modes", "diversity")  # KID where FID cannot be
 
 
@@ -38,7 +40,7 @@ class ScoreSettings:
     Args:
         names: the scores; None: FID (KID where there are too few images), precision and recall, modes, diversity.
         samples: fakes; None: as many as real images.
-        real_samples: most real images, the first of their split.
+        real_samples: most real images, the first of their split; memorisation looks at all that were trained on.
         split: the real images to compare with.
         extractor: digits, objects, inception, pixels, torchvision/<model> or timm/<model>; None: what the data says.
         inception_weights: a file with torch-fidelity's Inception-v3; None: it is fetched once.
@@ -64,6 +66,8 @@ class ScoreSettings:
     def load(self, default: str) -> Extractor:
         """The extractor; `default`: where none is named. Raises UserError."""
         name = self.extractor or default
+        if self.inception_weights and name != "inception":
+            raise UserError(f"scores.inception_weights={self.inception_weights}: needs scores.extractor=inception")
         return load_extractor(name, self.inception_weights if name == "inception" else self.extractor_weights)
 
     def choose(self, extractor: Extractor, features: int, classes: int, n_real: int, n_fake: int) -> list[Name]:
@@ -74,14 +78,18 @@ class ScoreSettings:
                 continue  # no features, but the generator itself: `Scorer` makes it
             if name not in SCORES:
                 raise UserError(f"scores.names=[{name}]: compares pairs of images; use evaluate real=… fake=…")
-            score, fewest = SCORES[name], SCORES[name].fewest(features, classes)
+            score = SCORES[name]
+            fewest = score.possible if self.force else score.fewest(features, classes)
             reason = None
             if score.classifier and not classes:
                 reason = f"{extractor.label} has no classes"
-            elif min(n_real, n_fake) < fewest and not self.force:
+            elif score.images(n_real, n_fake) < fewest:
+                wanted = f"{fewest} fakes" if score.fakes_alone else f"{fewest} real images and as many fakes"
+                remedies = [*(["kid"] if name in ("fid", "mifid") and not self.force else []), "more images"]
+                remedies += [] if self.force else ["scores.force=true"]
                 reason = (
-                    f"needs {fewest} real images and as many fakes with {extractor.label} ({features} features); "
-                    f"there are {n_real} and {n_fake}. Use kid, more images, or scores.force=true"
+                    f"needs {wanted} with {extractor.label} ({features} features); "
+                    f"there are {n_real} real images and {n_fake} fakes. Use {' or '.join(remedies)}"
                 )
             if reason and self.names is not None:
                 raise UserError(f"scores.names=[{name}]: {reason}")
@@ -147,6 +155,7 @@ class Scorer:
         self.path_length = "path_length" in (settings.names or [])
         if self.path_length:
             distance_of(self.extractor)  # refuses networks that it cannot use
+        self.training: ImageSet = data.train
         self.fingerprint = ""
         self._real: Features | None = None
 
@@ -171,27 +180,35 @@ class Scorer:
     def real(self) -> Features:
         """Features of the real images, from the cache where they are there; on the first process alone."""
         if self._real is None:
-            digest = hashlib.sha256(repr((self.extractor.name, self.extractor.version, self.device.type)).encode())
-            for block in real_blocks(self.images, self.n_real):
-                digest.update(repr(tuple(block.shape)).encode() + block.numpy().tobytes())
-            self.fingerprint = digest.hexdigest()[:16]
-            self._real = self.cached(cache_folder(self.settings.cache) / f"{self.fingerprint}.safetensors")
+            self._real, self.fingerprint = self.features(self.images, self.n_real)
         return self._real
 
-    def cached(self, path: Path) -> Features:
-        """The features in a file, or those of the images, which are written there."""
+    def features(self, images: ImageSet, count: int) -> tuple[Features, str]:
+        """Features of the first `count` images, from the cache where they are there, and their fingerprint."""
+        digest = hashlib.sha256(repr((self.extractor.name, self.extractor.version, self.device.type)).encode())
+        for block in real_blocks(images, count):
+            digest.update(repr(tuple(block.shape)).encode() + block.numpy().tobytes())
+        fingerprint = digest.hexdigest()[:16]
+        path = cache_folder(self.settings.cache) / f"{fingerprint}.safetensors"
+        return self.cached(path, images, count), fingerprint
+
+    def cached(self, path: Path, images: ImageSet, count: int) -> Features:
+        """The features in a file, or those of the first `count` images, which are written there."""
         if path.exists():
-            stored = load_file(path)
-            return Features(stored["features"].to(self.device), _moved(stored.get("logits"), self.device))
-        found = extract(self.extractor, real_blocks(self.images, self.n_real), self.device, self.said)
+            try:
+                stored = load_file(path)
+                return Features(stored["features"].to(self.device), _moved(stored.get("logits"), self.device))
+            except (OSError, SafetensorError, KeyError) as error:
+                say(f"scores.cache={path.parent}: {path.name} cannot be read and is made again: {error}")
+        found = extract(self.extractor, real_blocks(images, count), self.device, self.said)
         kept = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file({key: value.contiguous().cpu() for key, value in kept.items()}, part)
             part.replace(path)
-        except OSError as error:
-            say(f"scores.cache={path.parent}: features of real images are not kept there: {error.strerror}")
+        except (OSError, SafetensorError) as error:
+            say(f"scores.cache={path.parent}: features of real images are not kept there: {error}")
         return found
 
     def glance(self, module: AdversarialModule) -> dict[str, float]:
@@ -216,6 +233,7 @@ class Scorer:
             parts=parts,
         )
         if count <= sampling.BLOCK * rank:  # fewer blocks than processes
+            sampling.sampler(module, ema=ema)  # batch norm may talk to the others
             empty = torch.zeros(0, sum(self.sizes), device=self.device).split(self.sizes, 1)
             mine = Features(empty[0], empty[1] if self.sizes[1] else None)
         else:
@@ -230,11 +248,16 @@ class Scorer:
         fakes = self.fake(module, self.n_fake, ema=ema)
         path: dict[Any, dict[str, Value]] = {}
         if self.path_length:  # on all processes: batch norm may talk to the others
-            length = path_length(module, self.extractor, self.n_fake, self.settings.seed, ema=ema)
+            settings = self.settings
+            length = path_length(
+                module, self.extractor, self.n_fake, settings.seed, truncation=settings.truncation, ema=ema
+            )
             path = {"path_length": {"path_length": length}}
         if world()[0]:
             return from_first(None)
-        values = {name: compute([name], self.real, fakes, self.settings.seed) for name in self.names}
+        values = {
+            name: compute([name], self.real, fakes, self.settings.seed) for name in self.names if name != MEMORISATION
+        }
         counters = module.counters
         network = module.ema.generator if ema and module.ema is not None else module.generator
         estimated = f"estimated over {sampling.BLOCK * sampling.STATISTICS_BLOCKS} samples"
@@ -251,9 +274,13 @@ class Scorer:
             "images": counters.images,
             "seconds": round(counters.seconds, 2),
         }
-        return from_first(
-            make_records({**values, **path}, self.extractor, self.sizes, self.n_real, self.n_fake, common)
-        )
+        made = make_records({**values, **path}, self.extractor, self.sizes, self.n_real, self.n_fake, common)
+        if MEMORISATION in self.names:  # against all that was trained on: copies may be of any of it
+            training, fingerprint = self.features(self.training, len(self.training))
+            found = {MEMORISATION: compute([MEMORISATION], training, fakes, self.settings.seed)}
+            common |= {"split": "train", "real": fingerprint}
+            made += make_records(found, self.extractor, self.sizes, len(training), self.n_fake, common)
+        return from_first(made)
 
 
 def make_records(
@@ -279,7 +306,7 @@ def make_records(
             resize=extractor.resize if extractor else "none",
             n_real=n_real,
             n_fake=n_fake,
-            forced=name in SCORES and min(n_real, n_fake) < SCORES[name].fewest(*sizes),
+            forced=name in SCORES and SCORES[name].images(n_real, n_fake) < SCORES[name].fewest(*sizes),
             **common,
         )
         for name, found in values.items()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gan_lightning.data.base import InMemory
+from gan_lightning.data.base import InMemory, to_float
 from gan_lightning.data.digits import Digits
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
@@ -51,12 +51,15 @@ def features(extractor: Extractor, images: Tensor) -> Features:
 @pytest.mark.parametrize(
     ("settings", "fragments"),
     [
-        ({"names": ["fid"]}, ["fid", "65 real images", "64 and 64", "kid"]),
-        ({"names": ["mifid"], "samples": 30}, ["64 and 30"]),
-        ({"names": ["inception_score"]}, ["100 real images"]),
+        ({"names": ["fid"]}, ["fid", "65 real images", "64 real images and 64 fakes", "kid"]),
+        ({"names": ["mifid"], "samples": 30}, ["64 real images and 30 fakes"]),
+        ({"names": ["inception_score"]}, ["100 fakes", "Use more images or scores.force=true"]),
         ({"names": ["modes"], "extractor": "pixels"}, ["modes", "pixels has no classes"]),
         ({"names": ["psnr"]}, ["psnr", "real=… fake=…"]),
         ({"names": ["path_length"], "extractor": "pixels"}, ["path_length", "pixels"]),
+        ({"names": ["kid"], "samples": 1, "force": True}, ["kid", "2 real images", "1 fakes. Use more images"]),
+        ({"names": ["precision_recall"], "samples": 3, "force": True}, ["precision_recall", "4 real images"]),
+        ({"inception_weights": Path("x.pth")}, ["scores.inception_weights=x.pth", "scores.extractor=inception"]),
         ({"extractor": "digit"}, ["scores.extractor=digit", "digits"]),
         ({"extractor": "inception", "inception_weights": Path("not there.pth")}, ["not there.pth"]),
     ],
@@ -147,6 +150,46 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.L
     (tmp_path / "file").write_text("")
     assert len(Scorer(replace(FEW, cache=tmp_path / "file" / "cache"), blobs()).real) == 64
     assert "scores.cache" in caplog.text
+
+
+def test_inception_score_asks_for_fakes_alone() -> None:
+    assert Scorer(ScoreSettings(names=["inception_score"], samples=100), blobs()).names == ["inception_score"]
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = replace(FEW, cache=tmp_path)
+    before = Scorer(settings, blobs()).real
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(Scorer(settings, blobs()).real.features, before.features)
+    assert file.stat().st_size > 100
+
+
+def test_copies_of_any_training_image_are_memorised() -> None:
+    """Also of those that `real_samples` leaves out."""
+    data = digits()
+    assert isinstance(data.train, InMemory)
+    copied = data.train.images[1000:1064]
+    module = game(generator=Copies(copied))
+    (memorised, authenticity) = Scorer(
+        ScoreSettings(names=["memorisation"], extractor="digits", samples=64, real_samples=100), data
+    ).score(module, source="evaluate")
+    assert (memorised.value, authenticity.value, memorised.n_real) == (1, 0, len(data.train))
+
+
+class Copies(nn.Module):
+    """A generator that gives images of its own, one after the other."""
+
+    latent_size = 4
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("images", images)
+
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        assert isinstance(self.images, Tensor)
+        return to_float(self.images[: len(z)])
 
 
 # ---- known answers --------------------------------------------------------------------------------------------------
