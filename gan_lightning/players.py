@@ -71,6 +71,11 @@ class Player:
                 group["lr"] = settings["lr"] * factor
         return self.settings[0]["lr"] * factor
 
+    def forget_gradients(self) -> None:
+        """As optimizer.zero_grad() does, without its 50 microseconds of bookkeeping."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def average_gradients(self, world: int) -> None:
         """The mean over the ranks in one flat all-reduce: once per step, however many backward passes made it."""
         if world == 1:

@@ -61,6 +61,16 @@ def game(rule: Any = GAN, *, seed: Any = 0, step: Any = None, **settings: Any) -
     )
 
 
+class Watch(Callback):
+    """Calls a function after every minibatch."""
+
+    def __init__(self, see: Any) -> None:
+        self.see = see
+
+    def on_minibatch_end(self, trainer: Any, module: Any) -> None:
+        self.see(module)
+
+
 def fit(
     module: AdversarialModule,
     data: ImageData,

@@ -37,7 +37,7 @@ def test_keys_show_their_defaults_and_comments() -> None:
     text = help_text("train")
     for key in MOST_USED["train"]:
         assert f"\n  {key}=" in text
-    assert re.search(r"step\.minibatches=8 +in one Lightning batch", text)
+    assert re.search(r"step\.minibatches=auto +in one Lightning batch", text)
     assert re.search(r"data\.root=… +fashion_mnist: ", text)  # a key that the default data lacks
     text = help_text("sample")
     assert re.search(r"checkpoint=…", text)

@@ -81,13 +81,14 @@ def test_the_second_step_has_another_gradient(tmp_path: Path) -> None:
         def draw(self, purpose: str, count: int, draw: Any) -> Any:
             return torch.ones(count, 4)
 
-        def on_before_optimizer_step(self, optimizer: Any) -> None:
-            if optimizer is self.players["discriminator"].optimizer:
+        def move(self, name: Any) -> None:
+            if name == "discriminator":
                 gradients.append(
                     nn.utils.parameters_to_vector(
                         [p.grad for p in self.discriminator.parameters() if p.grad is not None]
                     )
                 )
+            super().move(name)
 
     class Same(Blobs):
         def load(self) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from gan_lightning import losses
@@ -27,17 +26,7 @@ from gan_lightning.networks.mlp import MLPDiscriminator
 from gan_lightning.sampling import evaluation_latents
 from gan_lightning.schedules import Linear
 from gan_lightning.steps import Phase, PlayerName, Step
-from tests.support import Blobs, fit, game
-
-
-class Watch(Callback):
-    """Calls a function after every minibatch."""
-
-    def __init__(self, see: Any) -> None:
-        self.see = see
-
-    def on_minibatch_end(self, trainer: Any, module: Any) -> None:
-        self.see(module)
+from tests.support import Blobs, Watch, fit, game
 
 
 def state(module: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from gan_lightning.types import PositiveInt
 FOLDER = "samples"
 PAIRS = 32  # samples beside their nearest training images
 SEARCHED = 2**23  # numbers of training images looked at together
+NEARBY = 2**30  # numbers of a training set that is searched after every run; `sample nearest=true` searches any
 LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
 
 
@@ -58,7 +59,7 @@ class SampleGrids(Callback):
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
             train: ImageSet = trainer.datamodule.train  # type: ignore[attr-defined]  # Lightning sets it
-            if isinstance(train, InMemory):  # decoding every file again takes too long: `sample nearest=true` does
+            if isinstance(train, InMemory) and train.images.numel() <= NEARBY:
                 panel = save_nearest(
                     self._newest[:PAIRS], train, Path(trainer.default_root_dir) / FOLDER / "nearest.png"
                 )

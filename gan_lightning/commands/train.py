@@ -117,6 +117,8 @@ def start(settings: dict[str, Any], folder: Path) -> int:
     """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
     if settings["data"].get("root"):  # a run can be continued from any working directory
         settings["data"]["root"] = str(expand(settings["data"]["root"]).absolute())
+    if settings["data"].get("cache", False) not in ("auto", "off", False):
+        settings["data"]["cache"] = str(expand(settings["data"]["cache"]).absolute())
     last = folder / FOLDER / LAST
     if last.exists():
         stored = read_checkpoint(last)["config"]
@@ -216,6 +218,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         if counters:
             forget_after(folder / SCORES, counters.images)
         banner(module, data, trainer, folder, counters)
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

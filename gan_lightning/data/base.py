@@ -1,7 +1,7 @@
 """What every kind of images shares: minibatches in an order drawn from (seed, epoch) alone, scaled on the device."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -195,7 +195,7 @@ class ImageData(LightningDataModule):
         rank: int = 0,
         world: int = 1,
         device: torch.device | None = None,
-    ) -> Iterable[dict[str, Tensor]]:
+    ) -> Resident | DataLoader[dict[str, Tensor]]:
         """The minibatches of an epoch from number `start` on, in batches of tensors (K, B, ...).
 
         K is `per_batch`, less in the last batch. "flip" (K, B) says which images to mirror, when `flip` is on. With
@@ -237,7 +237,7 @@ class ImageData(LightningDataModule):
             generator=generator(self.seed, "workers", epoch),  # a loader without one draws from torch's global stream
         )
 
-    def train_dataloader(self) -> Iterable[dict[str, Tensor]]:
+    def train_dataloader(self) -> Resident | DataLoader[dict[str, Tensor]]:
         trainer = self.trainer
         assert trainer is not None
         module = cast(Any, trainer.lightning_module)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
+from gan_lightning.data.cache import Cache, Mapped, fingerprint
 from gan_lightning.errors import UserError
-from gan_lightning.paths import expand
+from gan_lightning.paths import cache_folder, expand
 from gan_lightning.types import Fraction, PositiveFloat
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -30,7 +32,7 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "box": Image.Resampling.BOX,
 }
-SMALL = 5000  # bytes: files below are decoded faster by one thread than by several (20,000 of 32×32: 3 s, not 7)
+SMALL = 3000  # bytes: files below are decoded faster by one thread than by several (20,000 of 32×32: 3 s, not 7)
 CHUNK = 64  # most images that a task of the thread pool decodes
 LISTED = 10  # names shown in an error
 
@@ -154,7 +156,8 @@ def threads(paths: Sequence[Path]) -> int:
     if get_worker_info():  # a loader's workers are parallel already
         return 1
     sizes = [os.path.getsize(path) for path in paths[:: len(paths) // 64 + 1] if os.path.isfile(path)]
-    return 1 if sum(sizes) < SMALL * len(sizes) else min(8, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return 1 if sum(sizes) < SMALL * len(sizes) else min(8, cores)
 
 
 class OnDisk(ImageSet):
@@ -192,7 +195,11 @@ def held_out_count(names: Sequence[str], fraction: float) -> int:
 
 
 class ImageFolder(ImageData):
-    """Images of a folder, resized and cropped or padded to squares. They live in memory when they fit."""
+    """Images of a folder, resized and cropped or padded to squares.
+
+    Their pixels are decoded once and kept in `cache`, a folder; `auto`: gan_lightning/images in the user's cache
+    folder. Without it (`off`, or no space) they live in memory when they fit.
+    """
 
     def __init__(
         self,
@@ -202,6 +209,7 @@ class ImageFolder(ImageData):
         held_out: Fraction = 0.1,
         labels: bool = True,
         skip_unreadable: bool = False,
+        cache: Literal["auto", "off", False] | Path = "auto",
         memory_gb: PositiveFloat = 4.0,
         **base: Any,
     ) -> None:
@@ -214,6 +222,8 @@ class ImageFolder(ImageData):
         self.labels = labels
         self.skip_unreadable = skip_unreadable
         self.memory_gb = memory_gb
+        off = str(cache) in ("off", "False", "false")  # YAML reads a bare off as false
+        self.cache = "off" if off else "auto" if cache == "auto" else expand(str(cache))
 
     def check(self) -> None:
         if not os.path.isdir(self.root):  # Path.is_dir raises where a parent cannot be entered
@@ -225,6 +235,12 @@ class ImageFolder(ImageData):
             raise UserError(
                 f"data.root={self.root}: no images in it; looked for {' '.join(sorted(SUFFIXES))}, found {found}"
             )
+        if isinstance(self.cache, Path):
+            there = next(path for path in (self.cache, *self.cache.absolute().parents) if os.path.exists(path))
+            if not os.path.isdir(there):
+                raise UserError(f"data.cache={self.cache}: {'' if there == self.cache else f'{there} is '}not a folder")
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise UserError(f"data.cache={self.cache}: nothing can be written to {there}")
 
     def files(self) -> Iterator[Path]:
         try:
@@ -243,25 +259,49 @@ class ImageFolder(ImageData):
         # the held-out images have the smallest numbers and come last: both parts are views of the same pixels, and the
         # first training images are of all classes
         names.sort(key=hashed, reverse=True)
-        fits = len(names) * self.channels * self.image_size**2 <= self.memory_gb * 2**30
-        paths = [self.root / name for name in names]
-        pixels, unreadable = self.decoder.decode_all(paths, threads(paths), keep=fits)
+        pixels, (cache, unreadable) = None, self.kept(names)
+        if cache is None:
+            fits = len(names) * self.channels * self.image_size**2 <= self.memory_gb * 2**30
+            paths = [self.root / name for name in names]
+            decoded, unreadable = self.decoder.decode_all(paths, threads(paths), keep=fits)
+            pixels = decoded if fits else None
         if unreadable:
             readable = [index for index in range(len(names)) if index not in unreadable]
             self.report({names[index]: reason for index, reason in unreadable.items()}, left=len(readable))
-            pixels = pixels[readable] if fits else pixels
+            pixels = None if pixels is None else pixels[readable]
             names = [names[index] for index in readable]
 
         number = {name: label for label, name in enumerate(classes)}
         labels = torch.tensor([number.get(name.partition("/")[0], 0) for name in names], dtype=torch.int64)
 
         def part(rows: slice) -> ImageSet:
-            if fits:
+            if cache:
+                return Mapped(cache.path("uint8"), (len(names), *cache.size), rows, labels[rows])
+            if pixels is not None:
                 return InMemory(torch.from_numpy(pixels[rows]), labels[rows])
             return OnDisk([self.root / name for name in names[rows]], labels[rows], self.decoder)
 
         train = len(names) - held_out_count(names, self.held_out_fraction)
         return part(slice(train)), part(slice(train, None)), classes
+
+    def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
+        """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""
+        if self.cache == "off":
+            return None, {}
+        try:
+            cache = Cache(
+                cache_folder() / "images" if self.cache == "auto" else Path(self.cache),
+                fingerprint(self.root, names, self.decoder),
+                self.root,
+                names,
+                (self.channels, self.image_size, self.image_size),
+                lambda paths: self.decoder.decode_all(paths, threads(paths)),
+            )
+            unreadable = cache.find()
+            return cache, cache.make() if unreadable is None else unreadable
+        except (OSError, RuntimeError) as error:  # no space, no rights, no home
+            say(f"data.cache={self.cache}: images are not kept: {getattr(error, 'strerror', None) or error}")
+            return None, {}
 
     def report(self, unreadable: dict[str, str], left: int) -> None:
         """Stops at files that cannot be read, or names those that are left out."""

@@ -24,7 +24,7 @@ from gan_lightning.metrics.paired import PairedName
 from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
 from gan_lightning.metrics.scores import SCORES, Features, Name, Value, compute
-from gan_lightning.paths import expand
+from gan_lightning.paths import cache_folder, expand
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 Said = Callable[[int], None]  # told how many more images are done
@@ -96,12 +96,6 @@ class ScoreSettings:
             if not reason and not (self.names is None and name == "kid" and "fid" in chosen):
                 chosen.append(name)
         return chosen
-
-
-def cache_folder(given: Path | None) -> Path:
-    """Where features of real images are kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return expand(given) if given else home / "gan_lightning"
 
 
 def world() -> tuple[int, int]:
@@ -189,7 +183,8 @@ class Scorer:
         for block in real_blocks(images, count):
             digest.update(repr(tuple(block.shape)).encode() + block.numpy().tobytes())
         fingerprint = digest.hexdigest()[:16]
-        path = cache_folder(self.settings.cache) / f"{fingerprint}.safetensors"
+        given = self.settings.cache
+        path = (expand(given) if given else cache_folder()) / f"{fingerprint}.safetensors"
         return self.cached(path, images, count), fingerprint
 
     def cached(self, path: Path, images: ImageSet, count: int) -> Features:

@@ -23,7 +23,15 @@ RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 
 def build(root: Path, **settings: Any) -> ImageFolder:
-    defaults = {"batch_size": 2, "image_size": SIZE, "channels": 3, "seed": 0, "held_out": 0.0, "root": root}
+    defaults = {
+        "batch_size": 2,
+        "image_size": SIZE,
+        "channels": 3,
+        "seed": 0,
+        "held_out": 0.0,
+        "cache": "off",
+        "root": root,
+    }
     return ImageFolder(**{**defaults, **settings})
 
 
