@@ -27,7 +27,7 @@ from gan_lightning.losses import Losses
 from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
 from gan_lightning.schedules import Constant
 from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
-from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn
+from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn, next_turn
 from gan_lightning.types import NonNegativeInt
 
 Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
@@ -95,6 +95,7 @@ class AdversarialModule(LightningModule):
         )
         self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
+        self.penalty_due = True  # and its discriminator loss has its penalty
         self.scaler: Any = None  # of the loss, under 16-mixed
         self.turns = Eager()  # how minibatches are played
         self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
@@ -147,25 +148,14 @@ class AdversarialModule(LightningModule):
 
     def minibatch_step(self, batch: Batch) -> None:
         """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
-        turn = self.next_turn()
-        self.log_due = turn.log
+        turn = next_turn(self.step, self.phase, self.counters, self.log_every)
+        self.log_due, self.penalty_due = turn.log, turn.penalty
         for name in turn.movers:
             self.keep(name, {"learning_rate": self.players[name].set_learning_rate(self.counters.generator_steps)})
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
         seed_everything(stream_seed(self.seed, "networks", self.counters.minibatches, self.global_rank))
         self.turns.play(self, batch, turn)
         self.advance(turn, len(batch["image"]) * self.trainer.world_size)
-
-    def next_turn(self) -> Turn:
-        """What happens at the next minibatch, from the counters."""
-        counters, step, phase = self.counters, self.step, self.phase
-        discriminator = "discriminator" in phase.players
-        last = (counters.minibatches + 1) % step.accumulate == 0
-        generator = "generator" in phase.players and (
-            not discriminator or (counters.discriminator_steps + 1) % step.critic_steps == 0
-        )
-        due = counters.minibatches + 1 - counters.logged >= self.log_every
-        return Turn(phase, discriminator, generator, last, last and due and (generator or len(phase.players) == 1))
 
     def play(self, batch: Batch, turn: Turn) -> None:
         """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
@@ -239,29 +229,16 @@ class AdversarialModule(LightningModule):
             self.keep(name, {"gradient_norm": player.gradient_norm})
 
     def advance(self, turn: Turn, images: int) -> None:
-        """Counts a minibatch of `images` over all ranks, and follows the average; ends epochs and phases."""
+        """Follows the average, counts a minibatch of `images` over all ranks, and ends phases."""
         counters = self.counters
         losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
         self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
-        counters.minibatches += 1
-        counters.discriminator_steps += "discriminator" in turn.movers
-        if "generator" in turn.movers:
-            counters.generator_steps += 1
-            if self.ema is not None:
-                since = self.step.accumulate * (self.step.critic_steps if turn.discriminator else 1)
-                self.ema.update(self.generator, images * since, counters.images + images)
-        counters.epoch_minibatches += 1
-        counters.images += images
-        counters.epoch_images += images
-        counters.phase_images += images
-        if self.log_due:
-            counters.logged = counters.minibatches
-        if counters.epoch_minibatches == self.epoch_length:
-            counters.epoch += 1
-            counters.epoch_minibatches = counters.epoch_images = 0
+        if "generator" in turn.movers and self.ema is not None:
+            since = self.step.accumulate * (self.step.critic_steps if turn.discriminator else 1)
+            self.ema.update(self.generator, images * since, counters.images + images)
+        counters.count(turn, images, self.epoch_length)
         budget = self.phase.images
-        whole = counters.minibatches % self.step.accumulate == 0
-        if budget is not None and whole and counters.phase_images >= budget and self.phase is not self.phases[-1]:
+        if budget is not None and turn.last and counters.phase_images >= budget and self.phase is not self.phases[-1]:
             counters.phase += 1
             counters.phase_images = 0
             if self.phase.reset_optimizers:

@@ -14,7 +14,8 @@ class Step:
 
     A *minibatch* is one discriminator micro-step. `accumulate` of them make one discriminator step; after every
     `critic_steps`-th of those the generator moves. `generator_clip` and `discriminator_clip` are the largest norm of a
-    player's true (unscaled) gradient.
+    player's true (unscaled) gradient. A penalty is part of every `penalty_every`-th discriminator step, so many times
+    as heavy (lazy regularisation: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", 3.1).
 
     The rest changes speed only ("auto" is chosen by device and networks, see speed.py): a Lightning batch carries
     `minibatches` minibatches; `graphs` replays whole minibatches as CUDA graphs; `compile` has torch.compile fuse the
@@ -24,6 +25,7 @@ class Step:
     minibatches: PositiveInt | Literal["auto"] = "auto"
     accumulate: PositiveInt = 1
     critic_steps: PositiveInt = 1
+    penalty_every: PositiveInt = 1
     generator_clip: PositiveFloat | None = None
     discriminator_clip: PositiveFloat | None = None
     graphs: Switch = "auto"
@@ -51,6 +53,7 @@ class Turn:
     discriminator: bool  # its micro-step
     generator: bool  # its step, when `last`
     last: bool  # of an accumulated step: the players move
+    penalty: bool  # the discriminator's loss has its penalty
     log: bool  # it ends with a log line: worth computing statistics for
 
     @property
@@ -75,3 +78,36 @@ class Counters:
     phase_images: int = 0
     logged: int = 0  # the minibatch of the last line of metrics
     seconds: float = 0.0  # time spent training
+
+    def count(self, turn: Turn, images: int, epoch_length: int) -> None:
+        """Counts a minibatch of `images` over all devices; an epoch has `epoch_length` of them."""
+        self.minibatches += 1
+        self.epoch_minibatches += 1
+        self.images += images
+        self.epoch_images += images
+        self.phase_images += images
+        self.discriminator_steps += "discriminator" in turn.movers
+        self.generator_steps += "generator" in turn.movers
+        if turn.log:
+            self.logged = self.minibatches
+        if self.epoch_minibatches == epoch_length:
+            self.epoch += 1
+            self.epoch_minibatches = self.epoch_images = 0
+
+
+def next_turn(step: Step, phase: Phase, counters: Counters, log_every: int) -> Turn:
+    """What happens at the minibatch after those counted; a log line is due after `log_every` of them."""
+    discriminator = "discriminator" in phase.players
+    last = (counters.minibatches + 1) % step.accumulate == 0
+    generator = "generator" in phase.players and (
+        not discriminator or (counters.discriminator_steps + 1) % step.critic_steps == 0
+    )
+    due = counters.minibatches + 1 - counters.logged >= log_every
+    return Turn(
+        phase,
+        discriminator,
+        generator,
+        last,
+        penalty=counters.discriminator_steps % step.penalty_every == 0,
+        log=last and due and (generator or len(phase.players) == 1),
+    )

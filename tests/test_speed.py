@@ -205,6 +205,24 @@ def test_optimizers_are_fused_unless_told_otherwise() -> None:
     assert "fused" not in make_optimizer(partial(torch.optim.RMSprop, lr=0.1), parameters, False).defaults
 
 
+def test_penalties_may_be_rare(tmp_path: Path) -> None:
+    """Every third step has one, three times as heavy."""
+    found: list[tuple[bool, float]] = []
+
+    class Seen(WGANGP):
+        def discriminator_loss(self, batch: Any, fakes: Any) -> Any:
+            losses = super().discriminator_loss(batch, fakes)
+            extra = losses["loss"] + losses["distance"]
+            if "gradient_penalty" in losses:
+                extra = extra / losses["gradient_penalty"]
+            found.append(("gradient_penalty" in losses, float(extra.detach())))
+            return losses
+
+    fit(game(Seen, step=Step(critic_steps=2, penalty_every=3)), Blobs(), tmp_path)
+    assert [there for there, _ in found] == [True, False, False] * 2 + [True, False]
+    assert [extra for _, extra in found] == pytest.approx([30, 0, 0] * 2 + [30, 0], rel=1e-4, abs=1e-5)
+
+
 def test_a_projection_is_the_convolution() -> None:
     torch.manual_seed(0)
     project, z = Project(5, 7, 4, bias=False), torch.randn(3, 5, 1, 1)
@@ -260,7 +278,7 @@ def test_the_banner_says_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureF
     small = ["model=gan", "trainer=debug", "trainer.accelerator=cpu", "scores=off"]
     assert run([*small, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "step 8 minibatches a batch, images on the CPU, no CUDA graphs (no CUDA device)" in text
+    assert "step 8 minibatches a batch, images in memory, no CUDA graphs (no CUDA device)" in text
     assert "precision 32-true" in text
 
 

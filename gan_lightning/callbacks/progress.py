@@ -114,7 +114,7 @@ def choices(module: Any, data: Any, trainer: Trainer) -> list[str]:
     graphs = why_no_graphs(module, trainer)
     return [
         f"{data.per_batch(module.step, trainer)} minibatches a batch",
-        f"images on the {'CPU' if device.type == 'cpu' else 'GPU'}" if data.resident(device) else "images loaded",
+        f"images {data.place(device)}",
         *(["channels last"] if wants_channels_last(module.step, module) else []),
         *(["compiled losses"] if module.step.compile else []),
         f"no CUDA graphs ({graphs})" if graphs else "CUDA graphs",

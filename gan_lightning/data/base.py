@@ -251,6 +251,12 @@ class ImageData(LightningDataModule):
             device=trainer.strategy.root_device,
         )
 
+    def place(self, device: torch.device) -> str:
+        """Where training images come from, for people."""
+        if self.resident(device):
+            return "in memory" if device.type == "cpu" else f"on the {device.type} device"
+        return f"loaded by {self.workers} workers" if self.workers else "loaded batch by batch"
+
     def per_batch(self, step: Step, trainer: Trainer) -> int:
         """K, the minibatches of a Lightning batch."""
         images = self.minibatch_size(trainer.world_size, step.accumulate)

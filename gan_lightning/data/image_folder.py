@@ -284,6 +284,10 @@ class ImageFolder(ImageData):
         train = len(names) - held_out_count(names, self.held_out_fraction)
         return part(slice(train)), part(slice(train, None)), classes
 
+    def place(self, device: torch.device) -> str:
+        where = super().place(device)
+        return f"{where}, from {self.train.source[0]}" if isinstance(self.train, Mapped) else where
+
     def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
         """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""
         if self.cache == "off":

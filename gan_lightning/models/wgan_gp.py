@@ -39,6 +39,9 @@ class WGANGP(GAN):
 
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> Losses:
         losses = super().discriminator_loss(batch, fakes)
+        distance = -losses["loss"]
+        if not self.penalty_due:
+            return losses | {"distance": distance}
         mixing = self.draw("mixing", len(fakes), lambda n, stream: torch.rand(n, generator=stream))  # ε, (N,)
         penalty = gradient_penalty(
             lambda images: self.judge(images, batch.get("label")),
@@ -47,9 +50,8 @@ class WGANGP(GAN):
             mixing,
             one_sided=self.one_sided,
         ).mean()
-        distance = -losses["loss"]
         return losses | {
-            "loss": losses["loss"] + self.penalty_weight * penalty,
+            "loss": losses["loss"] + self.step.penalty_every * self.penalty_weight * penalty,
             "gradient_penalty": penalty,
             "distance": distance,
         }
