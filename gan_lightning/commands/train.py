@@ -42,7 +42,7 @@ from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.paths import expand
-from gan_lightning.speed import why_no_graphs
+from gan_lightning.speed import keep_memory, why_no_graphs
 from gan_lightning.steps import Counters
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.types import Node, NonNegativeInt
@@ -218,6 +218,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         if counters:
             forget_after(folder / SCORES, counters.images)
         banner(module, data, trainer, folder, counters)
+    keep_memory()
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
     try:
