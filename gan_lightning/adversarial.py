@@ -57,6 +57,8 @@ class AdversarialModule(LightningModule):
         classes: number of classes given to both networks, which have the attribute `classes`; 0: unconditional.
     """
 
+    penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
+
     def __init__(
         self,
         generator: nn.Module,
@@ -75,6 +77,8 @@ class AdversarialModule(LightningModule):
         for network in (generator, discriminator):
             if classes and getattr(network, "classes", 0) != classes:  # networks that use labels say how many
                 raise ValueError(f"classes={classes}: {type(network).__name__} takes no labels")
+        if step.penalty_every > 1 and not self.penalised:
+            raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
         self.automatic_optimization = False
         initialize(generator, initialization)
         initialize(discriminator, initialization)
@@ -228,6 +232,12 @@ class AdversarialModule(LightningModule):
         if self.log_due:
             self.keep(name, {"gradient_norm": player.gradient_norm})
 
+    def forget_minibatch(self) -> None:
+        """Leaves nothing of a minibatch that was broken off, or only looked at."""
+        for player in self.players.values():
+            player.forget_gradients()
+        self._waiting.clear()
+
     def advance(self, turn: Turn, images: int) -> None:
         """Follows the average, counts a minibatch of `images` over all ranks, and ends phases."""
         counters = self.counters
@@ -241,6 +251,7 @@ class AdversarialModule(LightningModule):
         if budget is not None and turn.last and counters.phase_images >= budget and self.phase is not self.phases[-1]:
             counters.phase += 1
             counters.phase_images = 0
+            self.turns.forget()
             if self.phase.reset_optimizers:
                 for player in self.players.values():
                     player.optimizer.state.clear()
@@ -262,7 +273,9 @@ class AdversarialModule(LightningModule):
         self.to(memory_format=torch.channels_last if wants_channels_last(self.step, self) else torch.contiguous_format)
         precision = self.trainer.precision_plugin
         self.scaler = precision.scaler if isinstance(precision, MixedPrecision) else None
-        self.turns = Eager() if why_no_graphs(self, self.trainer) else Graphs(CUDARecorder(), say)
+        self.turns = (
+            Eager() if why_no_graphs(self, self.trainer) else Graphs(CUDARecorder(), say, self.step.graphs == "on")
+        )
         if self.step.compile:
             names = {name for phase in self.phases for name in (phase.discriminator_loss, phase.generator_loss)}
             self.compiled = {name: torch.compile(getattr(self, name)) for name in names}

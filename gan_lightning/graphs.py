@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from gan_lightning.errors import UserError
 from gan_lightning.steps import Turn
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Eager:
     def drawn(self, purpose: str, draw: Draw) -> Any:
         """What is drawn for a purpose at this minibatch."""
         return draw()
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
 
 
 class Recorder(Protocol):
@@ -63,7 +67,8 @@ class CUDARecorder:
 
     def record(self, play: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        # thread_local: a loader's thread that pins memory meanwhile does not break the capture
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             play()
         self.pool = graph.pool()
         return graph.replay
@@ -82,11 +87,11 @@ class Recording:
 class Graphs(Eager):
     """Replays minibatches: a graph for every kind of turn, captured after a few have been played as they are written.
 
-    Where a capture fails, all go on like that, and `say` is told why.
+    Where a capture fails, all go on like that, and `say` is told why; with `insist`, UserError is raised.
     """
 
-    def __init__(self, recorder: Recorder, say: Callable[[str], None]) -> None:
-        self.recorder, self.say = recorder, say
+    def __init__(self, recorder: Recorder, say: Callable[[str], None], insist: bool = False) -> None:
+        self.recorder, self.say, self.insist = recorder, say, insist
         self.recordings: dict[Turn, Recording] = {}
         self.refused = False
         self._played: Counter[Turn] = Counter()
@@ -128,9 +133,12 @@ class Graphs(Eager):
         self._given = draws
         try:
             recording.replay = self.recorder.record(lambda: module.play(recording.batch, turn))
-        except RuntimeError as error:  # what CUDA cannot capture
+        except (RuntimeError, AssertionError) as error:  # what CUDA and the optimizers cannot capture
             self.refused = True
             reason = " ".join(str(error).split())[:160]
+            if self.insist:
+                raise UserError(f"step.graphs=on: minibatches cannot be captured: {reason}") from error
+            module.forget_minibatch()  # half of it was played
             self.say(f"step.graphs: minibatches are no CUDA graphs, training goes on without: {reason}")
         else:
             recording.metrics = module.metrics
@@ -138,6 +146,12 @@ class Graphs(Eager):
         finally:
             self._given = None
             module.metrics = metrics
+
+    def forget(self) -> None:
+        """Optimizer states or phases have changed: every kind of turn is captured anew."""
+        self.recordings.clear()
+        self._played.clear()
+        self._recipes.clear()
 
     def copy(self, source: Any, target: Any) -> None:
         """Puts tensors where the graph reads them."""

@@ -58,7 +58,10 @@ class Player:
                 group["lr"] = torch.tensor(settings["lr"], dtype=torch.float32, device=group["params"][0].device)
         for parameter, state in self.optimizer.state.items():
             for key, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim():
+                if key == "step" and isinstance(value, Tensor):  # loaded as the optimizer that saved it needed it
+                    fused = self.optimizer.defaults.get("fused") or self.capturable
+                    state[key] = value.to(parameter.device if fused else "cpu", torch.float32)
+                elif isinstance(value, Tensor) and value.shape == parameter.shape:
                     state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def set_learning_rate(self, generator_steps: int) -> float:

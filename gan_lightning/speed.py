@@ -29,8 +29,8 @@ def keep_memory() -> None:
     """Has glibc keep what a minibatch frees, for the next one: 5 % of a DCGAN's step on a CPU went to page faults."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        if libc.mallopt(M_MMAP_THRESHOLD, 2**25):  # the most that older versions take
+            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def minibatches_per_batch(step: Step, device: torch.device, images: int, values: int) -> int:
@@ -89,7 +89,5 @@ def why_no_graphs(module: "AdversarialModule", trainer: Trainer) -> str | None:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device, without waiting for it."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    """The tensor on the device; a CUDA device is not waited for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -20,8 +20,9 @@ class TrainerSettings:
     """The settings of Lightning's Trainer that make sense for two players; the rest is set by the run.
 
     `max_epochs=None`: no limit. `log_every_n_steps` counts minibatches. `devices` above 1 starts one process each.
-    `precision="auto"`: bf16-mixed on CUDA devices that have it, else 32-true; matrix products in float32 take TF32
-    there, unless 32-true was asked for.
+    `precision="auto"`: bf16-mixed on CUDA devices that have it, else 32-true; matrix products in float32 take TF32,
+    and convolutions there, unless 32-true was asked for. `benchmark=None`: cuDNN tries its kernels on CUDA devices,
+    unless `deterministic`.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
@@ -65,8 +66,9 @@ class TrainerSettings:
         self, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger], other_ranks: Sequence[str]
     ) -> Trainer:
         """The Trainer of the run in `folder`; `other_ranks`: the arguments of Python that start another rank."""
-        if self.on_cuda and self.precision != "32-true":
-            torch.set_float32_matmul_precision("high")
+        if self.on_cuda:  # both ways: a sweep's runs share a process
+            torch.set_float32_matmul_precision("highest" if self.precision == "32-true" else "high")
+            torch.backends.cudnn.allow_tf32 = self.precision != "32-true"
         several = self.num_nodes > 1 or self.devices == "auto" or self.devices not in (1, [0])
         return Trainer(
             accelerator=self.accelerator,
@@ -78,7 +80,7 @@ class TrainerSettings:
             log_every_n_steps=self.log_every_n_steps,
             sync_batchnorm=self.sync_batchnorm,
             deterministic=self.deterministic,
-            benchmark=self.benchmark,
+            benchmark=self.on_cuda and not self.deterministic if self.benchmark is None else self.benchmark,
             detect_anomaly=self.detect_anomaly,
             profiler=self.profiler,
             default_root_dir=folder,

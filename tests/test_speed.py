@@ -1,5 +1,6 @@
 """What makes a run fast changes nothing but rounding: graphs, compiled losses, layouts, fused optimizers, loaders."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,7 +26,12 @@ from tests.support import Blobs, Watch, fit, game
 
 
 class Replayer:
-    """Stands in for CUDA graphs: what is recorded is carried out at every replay, on the tensors of the recording."""
+    """Stands in for CUDA graphs: what is recorded is carried out at every replay, on the tensors of the recording.
+
+    While it is recorded it is carried out, too, and undone: a capture runs all its Python once.
+    """
+
+    module: Any
 
     def __init__(self) -> None:
         self.recorded = self.replayed = 0
@@ -36,10 +42,20 @@ class Replayer:
 
     def record(self, play: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
+        kept = [self.module, *(player.optimizer for player in self.module.players.values())]
+        states = [copy.deepcopy(one.state_dict()) for one in kept]
+        try:
+            play()
+        finally:
+            for one, state in zip(kept, states, strict=True):
+                one.load_state_dict(state)
+        given = dict(self.module.metrics)  # where a graph would write
 
         def replay() -> None:
             self.replayed += 1
             play()
+            for key, value in given.items():
+                value.copy_(self.module.metrics[key])
 
         return replay
 
@@ -101,7 +117,7 @@ def same(found: list[dict[str, float]], expected: list[dict[str, float]], tolera
 def test_graphs_play_the_same_minibatches(
     rule: Any, settings: dict[str, Any], kinds: int, tmp_path: Path, replayer: Replayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graphed = game(rule, **settings)
+    graphed = replayer.module = game(rule, **settings)
     found = losses(graphed, Blobs(), tmp_path / "graphs")
     assert replayer.recorded == kinds
     assert replayer.replayed == graphed.counters.minibatches - 3 * kinds
@@ -113,22 +129,53 @@ def test_graphs_play_the_same_minibatches(
 
 
 def test_log_lines_are_a_kind_of_their_own(tmp_path: Path, replayer: Replayer) -> None:
-    fit(game(), Blobs(), tmp_path, max_epochs=8, log_every_n_steps=4)
+    replayer.module = game()
+    fit(replayer.module, Blobs(), tmp_path, max_epochs=8, log_every_n_steps=4)
     assert replayer.recorded == 2
 
 
+class Broken(GAN):
+    """Its capture breaks where one of the players moves."""
+
+    at = "discriminator"
+    capturing = False
+
+    def move(self, name: Any) -> None:
+        if self.capturing and name == self.at:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        super().move(name)
+
+
+@pytest.mark.parametrize("at", ["discriminator", "generator"])
 def test_what_cannot_be_captured_is_played(
-    tmp_path: Path, replayer: Replayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    at: str, tmp_path: Path, replayer: Replayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    replayer.module = game(Broken)
+    replayer.module.at = at
+    record = replayer.record
+
     def refuse(play: Callable[[], None]) -> Callable[[], None]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+        replayer.module.capturing = True
+        try:
+            return record(play)
+        finally:
+            replayer.module.capturing = False
 
     monkeypatch.setattr(replayer, "record", refuse)
-    found = losses(game(), Blobs(), tmp_path / "refused")
+    found = losses(replayer.module, Blobs(), tmp_path / "refused")
     assert caplog.text.count("step.graphs: minibatches are no CUDA graphs") == 1
     assert "operation not permitted" in caplog.text
     monkeypatch.undo()
     same(found, losses(game(), Blobs(), tmp_path / "plain"), 1e-5)
+
+
+def test_graphs_that_are_insisted_on(tmp_path: Path, replayer: Replayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(play: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted")
+
+    monkeypatch.setattr(replayer, "record", refuse)
+    with pytest.raises(UserError, match=r"step\.graphs=on: minibatches cannot be captured: operation not permitted"):
+        fit(game(step=Step(graphs="on")), Blobs(), tmp_path)
 
 
 def test_graphs_are_refused_where_they_cannot_be(tmp_path: Path) -> None:
@@ -205,6 +252,24 @@ def test_optimizers_are_fused_unless_told_otherwise() -> None:
     assert "fused" not in make_optimizer(partial(torch.optim.RMSprop, lr=0.1), parameters, False).defaults
 
 
+def test_an_optimizer_takes_what_another_kind_saved() -> None:
+    """Fused and captured ones keep their step count on the device, others on the CPU."""
+    saved = Player(nn.Linear(2, 2), partial(torch.optim.Adam, fused=False), lambda step: 1.0, None)
+    for parameter in saved.parameters:
+        parameter.grad = torch.ones_like(parameter)
+    saved.optimizer.step()
+    player = Player(nn.Linear(2, 2, device="meta"), torch.optim.Adam, lambda step: 1.0, None)
+    player.optimizer.load_state_dict(saved.optimizer.state_dict())
+    player.apply_settings()
+    for parameter in player.parameters:
+        assert {value.device.type for value in player.optimizer.state[parameter].values()} == {"meta"}
+
+
+def test_penalties_need_a_rule_that_has_one() -> None:
+    with pytest.raises(ValueError, match=r"step\.penalty_every=4: GAN has no penalty"):
+        game(step=Step(penalty_every=4))
+
+
 def test_penalties_may_be_rare(tmp_path: Path) -> None:
     """Every third step has one, three times as heavy."""
     found: list[tuple[bool, float]] = []
@@ -225,10 +290,13 @@ def test_penalties_may_be_rare(tmp_path: Path) -> None:
 
 def test_a_projection_is_the_convolution() -> None:
     torch.manual_seed(0)
-    project, z = Project(5, 7, 4, bias=False), torch.randn(3, 5, 1, 1)
+    project, z = Project(5, 7, 4), torch.randn(3, 5, 1, 1)
     convolution = nn.ConvTranspose2d(5, 7, 4, bias=False)
     convolution.load_state_dict(project.state_dict())
-    torch.testing.assert_close(project(z), convolution(z))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = project.to(memory_format=layout)(z)
+        torch.testing.assert_close(found, convolution(z))
+        assert found.is_contiguous(memory_format=layout)
 
 
 # ---- loaders --------------------------------------------------------------------------------------------------------

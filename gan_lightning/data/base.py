@@ -223,7 +223,12 @@ class ImageData(LightningDataModule):
             if images.images.numel() > self.device_gb * 2**30:
                 return None
             if self._resident is None or self._resident.images.device != device:
-                self._resident = InMemory(images.images.to(device), images.labels.to(device))
+                try:
+                    self._resident = InMemory(images.images.to(device), images.labels.to(device))
+                except torch.cuda.OutOfMemoryError:
+                    say(f"data.device_gb={self.device_gb}: the device has no room for the images; they are loaded")
+                    self.device_gb = 0.0
+                    return None
             return self._resident
         return images
 

@@ -28,6 +28,8 @@ class WGANGP(GAN):
         one_sided: penalise only norms above 1.
     """
 
+    penalised = True
+
     def __init__(self, penalty_weight: NonNegativeFloat = 10.0, one_sided: bool = False, **base: Any) -> None:
         super().__init__(loss="wasserstein", **base)
         if batch_norms(self.discriminator):

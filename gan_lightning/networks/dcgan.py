@@ -6,6 +6,7 @@ them; widths stop at 8 × base_channels; sizes other than 64.
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from gan_lightning.types import PositiveInt
@@ -32,7 +33,12 @@ class Project(nn.ConvTranspose2d):
     Half of the time that the convolution takes on a CPU.
     """
 
+    def __init__(self, channels: int, width: int, side: int) -> None:
+        super().__init__(channels, width, side, bias=False)
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.weight.is_contiguous(memory_format=torch.channels_last):
+            return (input.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         rows = self.weight.permute(0, 2, 3, 1)  # (C, s, s, width): as the next layers have their pixels
         return (input.flatten(1) @ rows.flatten(1)).unflatten(1, rows.shape[1:]).permute(0, 3, 1, 2)
 
@@ -48,7 +54,7 @@ class DCGANGenerator(nn.Module):
         self.latent_size = latent_size
         smallest, (width, *narrower) = widths(base_channels, image_size)
         layers: list[nn.Module] = [
-            Project(latent_size, width, smallest, bias=False),  # (N, width, 4, 4)
+            Project(latent_size, width, smallest),  # (N, width, 4, 4)
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]
