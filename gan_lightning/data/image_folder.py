@@ -286,7 +286,9 @@ class ImageFolder(ImageData):
 
     def place(self, device: torch.device) -> str:
         where = super().place(device)
-        return f"{where}, from {self.train.source[0]}" if isinstance(self.train, Mapped) else where
+        if not isinstance(self.train, Mapped):
+            return where
+        return f"{where.replace('in memory', 'memory-mapped')}, from {self.train.source[0]}"
 
     def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
         """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""
