@@ -19,7 +19,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.data.base import ImageData, ImageSet, say, to_pixels
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.extractors import Extractor, load_extractor
+from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor
 from gan_lightning.metrics.paired import PairedName
 from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
@@ -179,7 +179,9 @@ class Scorer:
 
     def features(self, images: ImageSet, count: int) -> tuple[Features, str]:
         """Features of the first `count` images, from the cache where they are there, and their fingerprint."""
-        digest = hashlib.sha256(repr((self.extractor.name, self.extractor.version, self.device.type)).encode())
+        extractor = self.extractor
+        weights = hash_of(extractor.state_dict())  # a version may have been left as it was
+        digest = hashlib.sha256(repr((extractor.name, extractor.version, weights, self.device.type)).encode())
         for block in real_blocks(images, count):
             digest.update(repr(tuple(block.shape)).encode() + block.numpy().tobytes())
         fingerprint = digest.hexdigest()[:16]

@@ -165,6 +165,17 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert file.stat().st_size > 100
 
 
+def test_other_weights_have_other_features(tmp_path: Path) -> None:
+    """Also where somebody left the version as it was."""
+    settings = replace(FEW, cache=tmp_path)
+    before = Scorer(settings, blobs())
+    other = Scorer(settings, blobs())
+    with torch.no_grad():
+        next(other.extractor.parameters()).add_(1.0)
+    assert not torch.equal(before.real.features, other.real.features)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
 def test_copies_of_any_training_image_are_memorised() -> None:
     """Also of those that `real_samples` leaves out."""
     data = digits()
