@@ -195,9 +195,10 @@ class AdversarialModule(LightningModule):
 
     def draw(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
         """This minibatch's part of what is drawn for the whole step over all ranks: a function of (seed, step)."""
+        # torch.compiler.disable has no types, so that pyright sees a function without arguments
         return self.turns.drawn(purpose, lambda: self.draw_now(purpose, count, draw))  # pyright: ignore[reportCallIssue]
 
-    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator]
+    @torch.compiler.disable  # pyright: ignore[reportUntypedFunctionDecorator]  # it draws on the host
     def draw_now(self, purpose: str, count: int, draw: Callable[[int, torch.Generator], Any]) -> Any:
         turn, part = divmod(self.counters.minibatches, self.step.accumulate)
         world, rank = (self._trainer.world_size, self._trainer.global_rank) if self._trainer else (1, 0)

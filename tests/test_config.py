@@ -583,7 +583,7 @@ class Base:
             raise ValueError("kind=b: needs parts")
 
 
-class Whole(Base):
+class Whole(Base):  # the name that nobody knows is what it is for: checks must bear such annotations
     def __init__(self, name: str = "", folder: Path | None = None, extra: "Unknown" = 0, **base: Any) -> None:  # type: ignore[name-defined] # noqa: F821  # pyright: ignore[reportUndefinedVariable]
         super().__init__(**base)
 

@@ -223,7 +223,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     strategy = trainer.strategy
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except BaseException:
+    except BaseException:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
         if isinstance(strategy, PlayersStrategy):
             strategy.abort()
         if budget.signal:  # the second one: Lightning would end with 1

@@ -12,7 +12,7 @@ sometimes grey images.
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_lightning.data.base import to_float
+from gan_lightning.data.base import ImageSet, to_float
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
@@ -28,12 +28,13 @@ from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifie
 from gan_lightning.metrics.extractors import fitted
 
 Labelled = tuple[Tensor, Tensor]  # uint8 (N, C, H, W) of the network's size, classes (N,)
+Augment = Callable[[Tensor, torch.Generator], Tensor]  # images (N, C, H, W) in [-1, 1] -> the same, changed a little
 DIGITS_TIMES = 10  # scikit-learn's digits are few: each is seen so often an epoch, at either size
 
 
-def everything(images: object) -> Labelled:
+def everything(images: ImageSet) -> Labelled:
     """All images and labels of an ImageSet."""
-    batch = images.__getitems__(range(len(images)))  # type: ignore[attr-defined,arg-type]
+    batch = images.__getitems__(range(len(images)))
     return batch["image"], batch["label"]
 
 
@@ -107,7 +108,7 @@ def accuracy(network: nn.Module, labelled: Labelled) -> float:
     return int(torch.stack(right).sum()) / len(labelled[1])
 
 
-def fit(network: nn.Module, training: Labelled, augment: object, epochs: int, rate: float) -> None:
+def fit(network: nn.Module, training: Labelled, augment: Augment, epochs: int, rate: float) -> None:
     """SGD with Nesterov momentum, one cycle of the learning rate, batches of 128."""
     images, labels = training
     stream = torch.Generator().manual_seed(0)
@@ -117,7 +118,7 @@ def fit(network: nn.Module, training: Labelled, augment: object, epochs: int, ra
         began, total = time.monotonic(), 0.0
         network.train()
         for index in torch.randperm(len(images), generator=stream).split(128)[: len(images) // 128]:
-            batch = augment(to_float(images[index]), stream)  # type: ignore[operator]
+            batch = augment(to_float(images[index]), stream)
             with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
                 logits = network(batch.contiguous(memory_format=torch.channels_last))[1]
             loss = functional.cross_entropy(logits.float(), labels[index])
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         (training, tests), network = objects(given.root), ObjectsClassifier()
         augment, epochs, rate = shifted, given.epochs or 40, 0.2
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     fit(network, training, augment, epochs, rate)
     standardize(network, training[0][:10_000])
     told = {name: f"{accuracy(network, labelled):.4f}" for name, labelled in tests.items()}
