@@ -1,11 +1,11 @@
 """The base of every GAN: *when* each player moves. What they minimise is said by the rules in `models/`.
 
 A rule writes `discriminator_loss(batch, fakes)` and `generator_loss(batch, fakes)` for one minibatch, and may change
-`draw_latents`, `generate`, `judge` or `phases`. Losses return a dict whose "loss" is minimised and whose every entry is
-logged; they never step, log or touch the trainer.
+`draw_latents`, `generate`, `judge`, `moved` or `phases`. Losses return a dict whose "loss" is minimised and whose every
+entry is logged; they never step, log or touch the trainer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from gan_lightning import sampling
+from gan_lightning.augment import Augment, Policy
 from gan_lightning.data.base import say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import seed_everything, stream_seed
@@ -28,7 +29,7 @@ from gan_lightning.players import OptimizerFactory, Player, Schedule, average_bu
 from gan_lightning.schedules import Constant
 from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn, next_turn
-from gan_lightning.types import NonNegativeInt
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
 Latents = Any  # a tensor (N, ...) or a dict of them
@@ -54,7 +55,10 @@ class AdversarialModule(LightningModule):
         generator_schedule, discriminator_schedule: generator steps -> factor of the learning rate.
         initialization: how both networks' weights begin; "default" leaves them as they were built.
         ema: generator -> its moving average, which samples and scores are made with; None: no average.
-        classes: number of classes given to both networks, which have the attribute `classes`; 0: unconditional.
+        classes: number of classes that both networks know by their attributes `classes` or (the discriminator)
+            `auxiliary`; 0: unconditional.
+        augment: parts of DiffAugment that images of both players go through before they are judged (augment.py).
+        instance_noise, instance_noise_images: Gaussian noise on them, and over how many images it falls to 0.
     """
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
@@ -72,10 +76,15 @@ class AdversarialModule(LightningModule):
         initialization: Scheme = "default",
         ema: Callable[..., EMA] | None = None,
         classes: NonNegativeInt = 0,
+        augment: Sequence[Policy] = (),
+        instance_noise: NonNegativeFloat = 0.0,
+        instance_noise_images: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        for network in (generator, discriminator):
-            if classes and getattr(network, "classes", 0) != classes:  # networks that use labels say how many
+        known = [getattr(generator, "classes", 0), getattr(discriminator, "classes", 0)]
+        known[1] = known[1] or getattr(discriminator, "auxiliary", 0)
+        for network, its_classes in zip((generator, discriminator), known, strict=True):
+            if classes and its_classes < classes:  # networks that use labels say how many
                 raise ValueError(f"classes={classes}: {type(network).__name__} takes no labels")
         if step.penalty_every > 1 and not self.penalised:
             raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
@@ -85,6 +94,7 @@ class AdversarialModule(LightningModule):
         self.generator = generator
         self.discriminator = discriminator
         self.ema = ema(generator) if ema else None
+        self.augment = Augment(augment, instance_noise, instance_noise_images)
         self.step = step
         self.seed = seed
         self.classes = classes
@@ -104,6 +114,7 @@ class AdversarialModule(LightningModule):
         self.turns = Eager()  # how minibatches are played
         self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
         self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
+        self._views = 0  # how often images were looked at in this minibatch
 
     # ---- what a rule may change -------------------------------------------------------------------------------------
 
@@ -122,9 +133,21 @@ class AdversarialModule(LightningModule):
         """Fakes for one minibatch, with the graph that leads to the generator."""
         return self.generator(latents, batch.get("fake_label"))
 
+    def view(self, images: Tensor) -> Tensor:
+        """What the discriminator is shown of images in training: (N, C, H, W) -> (N, C, H, W), augmented anew."""
+        if not self.training:
+            return images
+        self._views += 1
+        return self.augment(
+            images,
+            lambda count, numbers: self.draw(
+                f"view {self._views}", count, lambda n, stream: torch.rand(n, numbers, generator=stream)
+            ),
+        )
+
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """How the discriminator sees images: (N, C, H, W), (N,) or None -> logits (N,)."""
-        return self.discriminator(images, labels if self.classes else None)
+        return self.discriminator(self.view(images), labels if self.classes else None)
 
     def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """What the discriminator minimises; `fakes` are detached."""
@@ -133,6 +156,9 @@ class AdversarialModule(LightningModule):
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """What the generator minimises; the discriminator's weights are frozen."""
         raise NotImplementedError
+
+    def moved(self, player: PlayerName) -> None:
+        """After each step of a player: what a rule changes without a gradient."""
 
     # ---- turns ------------------------------------------------------------------------------------------------------
 
@@ -154,6 +180,7 @@ class AdversarialModule(LightningModule):
         """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
         turn = next_turn(self.step, self.phase, self.counters, self.log_every)
         self.log_due, self.penalty_due = turn.log, turn.penalty
+        self.augment.set_progress(self.counters.images)
         for name in turn.movers:
             self.keep(name, {"learning_rate": self.players[name].set_learning_rate(self.counters.generator_steps)})
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
@@ -163,13 +190,13 @@ class AdversarialModule(LightningModule):
 
     def play(self, batch: Batch, turn: Turn) -> None:
         """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
-        count, phase = len(batch["image"]), turn.phase
-        if self.classes:
-            batch = {**batch, "fake_label": self.draw("labels", count, self.draw_labels)}
-        latents = self.draw("latents", count, self.draw_latents)
-        share = turn.discriminator and turn.generator and self.step.accumulate == 1
+        count, phase, larger = len(batch["image"]), turn.phase, self.step.generator_batch
+        batch, latents = self.prepare(batch, count, "")
+        share = turn.discriminator and turn.generator and self.step.accumulate == larger == 1
         if turn.generator and not share:
-            self._waiting.append((batch, latents))
+            own = self.prepare(batch, count * larger, "generator ") if larger > 1 else (batch, latents)
+            self._waiting.append(own)
+        self._views = 0
 
         fakes = None
         if turn.discriminator:
@@ -188,6 +215,12 @@ class AdversarialModule(LightningModule):
                     self.descend("generator", self.loss(phase.generator_loss)(waiting, again))
             self._waiting.clear()
             self.move("generator")
+
+    def prepare(self, batch: Batch, count: int, purpose: str) -> tuple[Batch, Latents]:
+        """The minibatch with labels for `count` fakes, where there are classes, and their latents."""
+        if self.classes:
+            batch = {**batch, "fake_label": self.draw(f"{purpose}labels", count, self.draw_labels)}
+        return batch, self.draw(f"{purpose}latents", count, self.draw_latents)
 
     def loss(self, name: str) -> Callable[[Batch, Fakes], Losses]:
         """The rule's method of this name, compiled where `step.compile` asks for it."""
@@ -230,6 +263,7 @@ class AdversarialModule(LightningModule):
         else:
             player.optimizer.step()
         player.forget_gradients()
+        self.moved(name)
         if self.log_due:
             self.keep(name, {"gradient_norm": player.gradient_norm})
 
@@ -245,7 +279,7 @@ class AdversarialModule(LightningModule):
         losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
         self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
         if "generator" in turn.movers and self.ema is not None:
-            since = self.step.accumulate * (self.step.critic_steps if turn.discriminator else 1)
+            since = self.step.accumulate * (counters.critic_steps + 1 if turn.discriminator else 1)
             self.ema.update(self.generator, images * since, counters.images + images)
         counters.count(turn, images, self.epoch_length)
         budget = self.phase.images

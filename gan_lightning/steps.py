@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gan_lightning.types import PositiveFloat, PositiveInt, Switch
+from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt, Switch
 
 PlayerName = Literal["discriminator", "generator"]
 
@@ -16,6 +16,9 @@ class Step:
     `critic_steps`-th of those the generator moves. `generator_clip` and `discriminator_clip` are the largest norm of a
     player's true (unscaled) gradient. A penalty is part of every `penalty_every`-th discriminator step, so many times
     as heavy (lazy regularisation: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", 3.1).
+    `critic_burst` discriminator steps, where given, are made before the first `burst_first` generator steps and before
+    every `burst_every`-th one (WGAN's published code). The generator moves on `generator_batch` times as many fakes as
+    the discriminator is shown (Miyato et al. 2018: 2).
 
     The rest changes speed only ("auto" is chosen by device and networks, see speed.py): a Lightning batch carries
     `minibatches` minibatches; `graphs` replays whole minibatches as CUDA graphs; `compile` has torch.compile fuse the
@@ -25,12 +28,21 @@ class Step:
     minibatches: PositiveInt | Literal["auto"] = "auto"
     accumulate: PositiveInt = 1
     critic_steps: PositiveInt = 1
+    critic_burst: PositiveInt | None = None
+    burst_first: NonNegativeInt = 25
+    burst_every: PositiveInt = 500
+    generator_batch: PositiveInt = 1
     penalty_every: PositiveInt = 1
     generator_clip: PositiveFloat | None = None
     discriminator_clip: PositiveFloat | None = None
     graphs: Switch = "auto"
     compile: bool = False
     channels_last: Switch = "auto"
+
+    def critic_steps_before(self, generator_step: int) -> int:
+        """Discriminator steps before the generator's step of this number, from 0."""
+        burst = generator_step < self.burst_first or generator_step % self.burst_every == 0
+        return self.critic_burst if self.critic_burst and burst else self.critic_steps
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Counters:
     minibatches: int = 0
     discriminator_steps: int = 0
     generator_steps: int = 0
+    critic_steps: int = 0  # discriminator steps since the generator's last
     images: int = 0  # training images shown
     phase: int = 0
     phase_images: int = 0
@@ -86,8 +99,12 @@ class Counters:
         self.images += images
         self.epoch_images += images
         self.phase_images += images
-        self.discriminator_steps += "discriminator" in turn.movers
-        self.generator_steps += "generator" in turn.movers
+        if "discriminator" in turn.movers:
+            self.discriminator_steps += 1
+            self.critic_steps += 1
+        if "generator" in turn.movers:
+            self.generator_steps += 1
+            self.critic_steps = 0
         if turn.log:
             self.logged = self.minibatches
         if self.epoch_minibatches == epoch_length:
@@ -100,7 +117,7 @@ def next_turn(step: Step, phase: Phase, counters: Counters, log_every: int) -> T
     discriminator = "discriminator" in phase.players
     last = (counters.minibatches + 1) % step.accumulate == 0
     generator = "generator" in phase.players and (
-        not discriminator or (counters.discriminator_steps + 1) % step.critic_steps == 0
+        not discriminator or counters.critic_steps + 1 >= step.critic_steps_before(counters.generator_steps)
     )
     due = counters.minibatches + 1 - counters.logged >= log_every
     return Turn(

@@ -224,7 +224,7 @@ def test_layouts_are_the_same_but_for_rounding(tmp_path: Path) -> None:
     for layout in ("on", "off", "auto"):
         module = convolutional(step=Step(channels_last=layout))
         found[layout] = losses(module, Pictures(), tmp_path / layout, epochs=2)
-        last = module.discriminator.layers[2].weight
+        last = module.discriminator.trunk[2].weight
         assert last.is_contiguous(memory_format=torch.channels_last) == (layout != "off")
     assert found["auto"] == found["on"]
     same(found["on"], found["off"], 2e-3)

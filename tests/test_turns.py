@@ -42,7 +42,7 @@ def convolutional(**settings: Any) -> Any:
     """A game with batch norm in both networks and dropout in the discriminator, 16 pixels."""
     torch.manual_seed(0)
     discriminator = DCGANDiscriminator(4, 16, 1)
-    discriminator.layers.insert(0, nn.Dropout(0.3))
+    discriminator.trunk.insert(0, nn.Dropout(0.3))
     return game(**{"generator": DCGANGenerator(4, 4, 16, 1), "discriminator": discriminator, **settings})
 
 
@@ -50,7 +50,7 @@ def convolutional(**settings: Any) -> Any:
 def test_a_step_of_one_player_leaves_the_other_bit_identical(mover: PlayerName, tmp_path: Path) -> None:
     module = game()
     module.phases = [Phase(players=(mover,))]
-    module.discriminator.layers[0].bias.requires_grad_(False)  # as when fine-tuning with a frozen layer
+    module.discriminator.trunk[0].bias.requires_grad_(False)  # as when fine-tuning with a frozen layer
     before = copy.deepcopy(module.state_dict())
     fit(module, Blobs(), tmp_path)
     other = "generator" if mover == "discriminator" else "discriminator"
@@ -63,11 +63,11 @@ def test_a_step_of_one_player_leaves_the_other_bit_identical(mover: PlayerName, 
 
 def test_a_frozen_layer_stays_as_it_is(tmp_path: Path) -> None:
     module = game()
-    module.discriminator.layers[0].weight.requires_grad_(False)
-    before = module.discriminator.layers[0].weight.clone()
+    module.discriminator.trunk[0].weight.requires_grad_(False)
+    before = module.discriminator.trunk[0].weight.clone()
     fit(module, Blobs(), tmp_path)
-    assert torch.equal(module.discriminator.layers[0].weight, before)
-    assert not module.discriminator.layers[0].weight.requires_grad
+    assert torch.equal(module.discriminator.trunk[0].weight, before)
+    assert not module.discriminator.trunk[0].weight.requires_grad
 
 
 def test_critic_steps_count_over_epoch_ends(tmp_path: Path) -> None:
@@ -324,17 +324,9 @@ class ByLabel(nn.Module):
         return (self.scale * y.float() / 10).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
 
 
-class JudgeByLabel(MLPDiscriminator):
-    classes = 4
-
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        assert y is not None
-        return super().forward(x) + y
-
-
 def test_class_conditional_networks_get_labels(tmp_path: Path) -> None:
     seen = []
-    module = game(generator=ByLabel(), discriminator=JudgeByLabel([4], 8, 1, "relu"), classes=4)
+    module = game(generator=ByLabel(), discriminator=MLPDiscriminator([4], 8, 1, "relu", classes=4), classes=4)
     module.generator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     fit(module, Blobs(), tmp_path)
     assert len(set(torch.cat(seen).tolist())) == 4  # all classes are drawn

@@ -47,6 +47,8 @@ class GAN(AdversarialModule):
             if value and not pair.probabilities:
                 raise ValueError(f"{key}={value}: loss={loss} has no labels to soften; use minimax or nonsaturating")
         super().__init__(**base)
+        if pair.needs_real and self.step.generator_batch > 1:
+            raise ValueError(f"loss={loss}: pairs fakes with real images; use step.generator_batch=1")
         self.pair = pair
         self.won = None if any(soft.values()) else pair.won  # soft labels keep the loss from falling
         self.label_smoothing = label_smoothing

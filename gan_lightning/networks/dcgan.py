@@ -4,14 +4,16 @@ Differs from the paper: 4×4 kernels in place of 5×5 and no biases beside Batch
 them; widths stop at 8 × base_channels; sizes other than 64.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.types import PositiveInt
+from gan_lightning.networks.conditional import batch_norm, conditioned, one_hot
+from gan_lightning.networks.discriminator import Discriminator
+from gan_lightning.types import NonNegativeInt, PositiveInt
 
-Norm = Literal["batch", "layer", "none"]
+Norm = Literal["batch", "layer", "instance", "none"]
 IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
 
 
@@ -47,21 +49,31 @@ class DCGANGenerator(nn.Module):
     """Latents (N, latent_size) -> images (N, channels, image_size, image_size) in [-1, 1]."""
 
     def __init__(
-        self, latent_size: PositiveInt, base_channels: PositiveInt, image_size: PositiveInt, channels: PositiveInt
+        self,
+        latent_size: PositiveInt,
+        base_channels: PositiveInt,
+        image_size: PositiveInt,
+        channels: PositiveInt,
+        classes: NonNegativeInt = 0,
+        conditioning: Literal["concatenation", "batch_norm"] = "concatenation",
     ) -> None:
-        """base_channels: the width at half the image size, "ngf"."""
+        """base_channels: the width at half the image size, "ngf". Labels come beside the latents or as each class's
+        own BatchNorm."""
         super().__init__()
         self.latent_size = latent_size
+        self.classes = classes
+        self.label_inputs = classes if conditioning == "concatenation" else 0
+        own = classes - self.label_inputs  # classes that BatchNorm has scales of
         smallest, (width, *narrower) = widths(base_channels, image_size)
         layers: list[nn.Module] = [
-            Project(latent_size, width, smallest),  # (N, width, 4, 4)
-            nn.BatchNorm2d(width),
+            Project(latent_size + self.label_inputs, width, smallest),  # (N, width, 4, 4)
+            batch_norm(width, own),
             nn.ReLU(inplace=True),
         ]
         for next_width in narrower:
             layers += [
                 nn.ConvTranspose2d(width, next_width, 4, stride=2, padding=1, bias=False),  # doubles the side
-                nn.BatchNorm2d(next_width),
+                batch_norm(next_width, own),
                 nn.ReLU(inplace=True),
             ]
             width = next_width
@@ -69,36 +81,44 @@ class DCGANGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_size) -> (N, channels, image_size, image_size); labels are ignored."""
-        return self.layers(z[:, :, None, None])  # (N, latent_size, 1, 1) -> (N, C, H, W)
+        """z (N, latent_size), y (N,) -> (N, channels, image_size, image_size); without classes labels are ignored."""
+        if self.label_inputs:
+            assert y is not None
+            z = torch.cat([z, one_hot(y, self.classes).to(z.dtype)], 1)
+        return conditioned(self.layers, z[:, :, None, None], y)  # (N, latent_size, 1, 1) -> (N, C, H, W)
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Images (N, channels, image_size, image_size) -> logits (N,)."""
 
     def __init__(
-        self, base_channels: PositiveInt, image_size: PositiveInt, channels: PositiveInt, norm: Norm = "batch"
+        self,
+        base_channels: PositiveInt,
+        image_size: PositiveInt,
+        channels: PositiveInt,
+        norm: Norm = "batch",
+        **head: Any,
     ) -> None:
         """base_channels: the width at half the image size, "ndf". norm: "batch" as in the paper; a critic with a
-        gradient penalty must not mix samples and takes "layer" or "none" (Gulrajani et al. 2017, section 4)."""
-        super().__init__()
+        gradient penalty must not mix samples and takes "layer", "instance" or "none" (Gulrajani et al. 2017, section
+        4). head: see Discriminator."""
+        super().__init__(**head)
         smallest, narrowing = widths(base_channels, image_size)
         biased = norm != "batch"  # the counts of the usual DCGAN have no bias even where no norm follows
         layers: list[nn.Module] = []
-        width = channels
+        width = self.inputs(channels)
         for next_width in reversed(narrowing):
             first = not layers  # no norm on the images
             bias = biased and (first or norm == "none")
             layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=bias))  # halves the side
-            if norm == "batch" and not first:
-                layers.append(nn.BatchNorm2d(next_width))
-            elif norm == "layer" and not first:
-                layers.append(nn.GroupNorm(1, next_width))  # over (C, H, W) of one sample
+            if not first and norm != "none":
+                layers.append(normalise(norm, next_width))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             width = next_width
-        layers.append(nn.Conv2d(width, 1, smallest, bias=biased))  # a linear layer: (N, 1, 1, 1)
-        self.layers = nn.Sequential(*layers)
+        self.finish(nn.Sequential(*layers), width * smallest**2, bias=biased)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """x (N, channels, image_size, image_size) -> (N,); labels are ignored."""
-        return self.layers(x).flatten()  # (N, 1, 1, 1) -> (N,)
+
+def normalise(norm: Literal["batch", "layer", "instance"], channels: int) -> nn.Module:
+    """A layer that normalises (N, channels, H, W): over the minibatch, over a sample, or over each of its channels."""
+    groups = {"layer": 1, "instance": channels}
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(groups[norm], channels)

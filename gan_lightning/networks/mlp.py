@@ -6,18 +6,21 @@ images in place of a sigmoid; optional BatchNorm.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from gan_lightning.types import Fraction, PositiveInt
+from gan_lightning.networks.conditional import one_hot
+from gan_lightning.networks.discriminator import Discriminator
+from gan_lightning.types import Fraction, NonNegativeInt, PositiveInt
 
-Activation = Literal["relu", "leaky_relu", "gelu"]
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh"]
 
 
 def activate(name: Activation) -> nn.Module:
     """A fresh activation layer."""
-    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU()}[name]
+    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "tanh": nn.Tanh()}[name]
 
 
 class MLPGenerator(nn.Module):
@@ -31,28 +34,39 @@ class MLPGenerator(nn.Module):
         channels: PositiveInt,
         activation: Activation = "relu",
         batch_norm: Literal["none", "all", "but_first"] = "none",
+        classes: NonNegativeInt = 0,
+        output: Literal["tanh", "none"] = "tanh",
     ) -> None:
-        """hidden: widths from the latents to the image; batch_norm: which hidden layers are normalised."""
+        """hidden: widths from the latents to the image; batch_norm: which hidden layers are normalised.
+
+        classes: labels come beside the latents (Mirza & Osindero 2014). output: "none" for data of any range.
+        """
         super().__init__()
         self.latent_size = latent_size
+        self.classes = classes
         self.image_shape = (channels, image_size, image_size)
         layers: list[nn.Module] = []
-        width = latent_size
+        width = latent_size + classes
         for index, next_width in enumerate(hidden):
             layers.append(nn.Linear(width, next_width))
             if batch_norm == "all" or (batch_norm == "but_first" and index > 0):
                 layers.append(nn.BatchNorm1d(next_width))
             layers.append(activate(activation))
             width = next_width
-        layers += [nn.Linear(width, math.prod(self.image_shape)), nn.Tanh()]
+        layers.append(nn.Linear(width, math.prod(self.image_shape)))
+        if output == "tanh":
+            layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z (N, latent_size) -> (N, channels, image_size, image_size); labels are ignored."""
+        """z (N, latent_size), y (N,) -> (N, channels, image_size, image_size); without classes labels are ignored."""
+        if self.classes:
+            assert y is not None
+            z = torch.cat([z, one_hot(y, self.classes).to(z.dtype)], 1)
         return self.layers(z).unflatten(1, self.image_shape)  # (N, C·H·W) -> (N, C, H, W)
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Discriminator):
     """Images (N, channels, image_size, image_size) -> logits (N,)."""
 
     def __init__(
@@ -62,19 +76,19 @@ class MLPDiscriminator(nn.Module):
         channels: PositiveInt,
         activation: Activation = "leaky_relu",
         dropout: Fraction = 0.0,
+        **head: Any,
     ) -> None:
-        """hidden: widths from the image to the logit; dropout: after every hidden layer."""
-        super().__init__()
+        """hidden: widths from the image to the logit; dropout: after every hidden layer; head: see Discriminator."""
+        super().__init__(**head)
         layers: list[nn.Module] = []
-        width = channels * image_size**2
+        width = self.inputs(channels * image_size**2)
         for next_width in hidden:
             layers += [nn.Linear(width, next_width), activate(activation)]
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
             width = next_width
-        layers.append(nn.Linear(width, 1))
-        self.layers = nn.Sequential(*layers)
+        self.finish(nn.Sequential(*layers), width)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """x (N, channels, image_size, image_size) -> (N,); labels are ignored."""
-        return self.layers(x.flatten(1)).squeeze(1)  # (N, C·H·W) -> (N, 1) -> (N,)
+    def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """x (N, C, H, W) -> (N, the last hidden width)."""
+        return super().features(x.flatten(1), y)  # (N, C·H·W)

@@ -63,10 +63,10 @@ def test_norms() -> None:
         (of_type(network, nn.BatchNorm2d), of_type(network, nn.GroupNorm))
         for network in (DCGANDiscriminator(2, 64, 1, norm) for norm in NORMS)
     ]
-    assert counts == [(3, 0), (0, 3), (0, 0)]  # all but the input and the logit
+    assert counts == [(3, 0), (0, 3), (0, 3), (0, 0)]  # all but the input and the logit
 
 
-@pytest.mark.parametrize("norm", ["layer", "none"])
+@pytest.mark.parametrize("norm", ["layer", "instance", "none"])
 def test_a_critic_does_not_mix_samples(norm: Norm) -> None:
     torch.manual_seed(0)
     critic, images = DCGANDiscriminator(4, 16, 1, norm), torch.randn(6, 1, 16, 16)
@@ -78,6 +78,6 @@ def test_double_backward() -> None:
         discriminator, images = DCGANDiscriminator(2, 16, 1, norm), torch.randn(4, 1, 16, 16, requires_grad=True)
         (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
         gradient.square().sum().backward()
-        weight = discriminator.get_parameter("layers.0.weight")
+        weight = discriminator.get_parameter("trunk.0.weight")
         assert weight.grad is not None
         assert torch.isfinite(weight.grad).all()
