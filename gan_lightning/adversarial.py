@@ -31,7 +31,7 @@ from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn, next_turn
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-Batch = dict[str, Tensor]  # one minibatch: "image" (N, C, H, W) in [-1, 1], "label" (N,), "fake_label" (N,)
+Batch = dict[str, Tensor]  # "image" (N, C, H, W) in [-1, 1], "label" (N,); of fakes "fake_label" (N,), "latents"
 Latents = Any  # a tensor (N, ...) or a dict of them
 Fakes = Any  # a tensor (N, C, H, W) or a dict of them
 
@@ -217,10 +217,11 @@ class AdversarialModule(LightningModule):
             self.move("generator")
 
     def prepare(self, batch: Batch, count: int, purpose: str) -> tuple[Batch, Latents]:
-        """The minibatch with labels for `count` fakes, where there are classes, and their latents."""
+        """The minibatch with what `count` fakes are made from, and their latents."""
         if self.classes:
             batch = {**batch, "fake_label": self.draw(f"{purpose}labels", count, self.draw_labels)}
-        return batch, self.draw(f"{purpose}latents", count, self.draw_latents)
+        latents = self.draw(f"{purpose}latents", count, self.draw_latents)
+        return {**batch, "latents": latents}, latents
 
     def loss(self, name: str) -> Callable[[Batch, Fakes], Losses]:
         """The rule's method of this name, compiled where `step.compile` asks for it."""

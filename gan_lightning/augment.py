@@ -84,9 +84,9 @@ class Augment(nn.Module):
         if self.policy:
             drawn = uniform(len(images), 7).unbind(1)
             if "color" in self.policy:
-                images = color(images, *drawn[:3])
+                images = color(images, drawn[0], drawn[1], drawn[2])
             if "translation" in self.policy:
-                images = translation(images, *drawn[3:5])
+                images = translation(images, drawn[3], drawn[4])
             if "cutout" in self.policy:
-                images = cutout(images, *drawn[5:])
+                images = cutout(images, drawn[5], drawn[6])
         return images + self.level * torch.randn_like(images) if self.noise else images

@@ -7,22 +7,36 @@ One backward pass gives every sample's own gradient as long as the judge does no
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import relu
+
+from gan_lightning.ema import batch_norms
 
 Judge = Callable[[Tensor], Tensor]  # images (N, ...) -> logits (N,)
 
 
+def refuse_mixing(discriminator: nn.Module) -> None:
+    """Raises ValueError for a discriminator whose logits depend on the other images of the minibatch."""
+    if batch_norms(discriminator):
+        raise ValueError("discriminator: batch norm mixes samples, the penalty needs them alone: layer norm or none")
+    if getattr(discriminator, "minibatch_kernels", 0):
+        raise ValueError("discriminator: minibatch discrimination mixes samples, the penalty needs them alone")
+
+
 def input_gradients(judge: Judge, images: Tensor) -> Tensor:
-    """The gradient of every logit with respect to its own image, differentiable again: (N, ...) -> (N, pixels)."""
+    """The gradient of every logit with respect to its own image (or pack of them), differentiable again.
+
+    (N, ...) -> (logits, pixels of one).
+    """
     with torch.autocast(images.device.type, enabled=False):
         images = images.detach().float()  # (N, ...)
         if torch.compiler.is_compiling():  # torch.compile follows this one
-            return torch.func.grad(lambda inputs: judge(inputs).sum())(images).flatten(1)
+            gradients, logits = torch.func.grad(lambda x: ((on := judge(x)).sum(), on), has_aux=True)(images)
+            return gradients.reshape(len(logits), -1)
         images.requires_grad_()
         logits = judge(images)  # (N,)
         (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        return gradients.flatten(1).float()  # (N, pixels)
+        return gradients.reshape(len(logits), -1).float()  # (logits, pixels)
 
 
 def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *, one_sided: bool = False) -> Tensor:

@@ -243,7 +243,8 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
         labels = evaluation_labels(module, count, first=images)
         if labels is not None:
             batch["fake_label"] = labels
-        fakes = render(network, evaluation_latents(module, count, 0, first=images), labels, module.device)
+        batch["latents"] = evaluation_latents(module, count, 0, first=images)
+        fakes = render(network, batch["latents"], labels, module.device)
         for player, losses in (
             ("D", module.discriminator_loss(batch, fakes)),
             ("G", module.generator_loss(batch, fakes)),

@@ -58,13 +58,16 @@ class GAN(AdversarialModule):
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> losses.Losses:
         on_real = self.judge(batch["image"], batch.get("label"))  # (N,)
         on_fake = self.judge(fakes, batch.get("fake_label"))  # (N,)
-        return self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real))) | self.statistics(
-            on_real, on_fake
-        )
+        return self.scored(on_real, on_fake)
 
     def generator_loss(self, batch: Batch, fakes: Tensor) -> losses.Losses:
         on_real = self.judge(batch["image"], batch.get("label")) if self.pair.needs_real else None
         return self.pair.generator(on_real, self.judge(fakes, batch.get("fake_label")))
+
+    def scored(self, on_real: Tensor, on_fake: Tensor) -> losses.Losses:
+        """The discriminator's loss and what the log shows, from its logits (N,) on real images and on fakes."""
+        found = self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real)))
+        return found | self.statistics(on_real, on_fake)
 
     def labels(self, count: int) -> dict[str, float | Tensor]:
         """The discriminator's targets: none for losses without labels, numbers, or with noise tensors (N,)."""

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from gan_lightning.adversarial import Batch
-from gan_lightning.ema import batch_norms
 from gan_lightning.losses import Losses
 from gan_lightning.models.gan import GAN
-from gan_lightning.penalties import gradient_penalty
+from gan_lightning.penalties import gradient_penalty, refuse_mixing
 from gan_lightning.types import NonNegativeFloat
 
 
@@ -32,10 +31,7 @@ class WGANGP(GAN):
 
     def __init__(self, penalty_weight: NonNegativeFloat = 10.0, one_sided: bool = False, **base: Any) -> None:
         super().__init__(loss="wasserstein", **base)
-        if batch_norms(self.discriminator):
-            raise ValueError(
-                "discriminator: batch norm mixes samples, the penalty needs them alone: layer norm or none"
-            )
+        refuse_mixing(self.discriminator)
         self.penalty_weight = penalty_weight
         self.one_sided = one_sided
 

@@ -1,0 +1,68 @@
+"""BEGAN — Berthelot et al. 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks".
+
+The discriminator is an autoencoder that is to restore real images well and fakes badly; a number k weighs the two so
+that fakes are restored γ times as well as real images, which trades variety for quality.
+
+Differs from the paper: sizes other than 32 to 128; samples come from a moving average of the generator.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_lightning.adversarial import AdversarialModule, Batch, Fakes
+from gan_lightning.losses import Losses
+from gan_lightning.steps import PlayerName
+from gan_lightning.types import Fraction, NonNegativeFloat
+
+
+class BEGAN(AdversarialModule):
+    """Losses of section 3.4.
+
+    Args:
+        balance: γ, how much worse fakes are restored; smaller ones look better and differ less.
+        gain: λ_k, how fast k follows.
+    """
+
+    k: Tensor
+
+    def __init__(self, balance: Fraction = 0.5, gain: NonNegativeFloat = 0.001, **base: Any) -> None:
+        super().__init__(**base)
+        if self.step.generator_batch > 1:
+            raise ValueError(f"step.generator_batch={self.step.generator_batch}: BEGAN's k compares equal minibatches")
+        self.balance = balance
+        self.gain = gain
+        self.register_buffer("k", torch.zeros(()))  # k_0 = 0
+
+    def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Tensor:
+        """z ~ U[-1, 1], (count, latent_size); `truncation` draws again what lies further from 0."""
+        size = super().draw_latents(1, stream).shape[1]
+        return min(1.0, truncation or 1.0) * (2 * torch.rand(count, size, generator=stream) - 1)
+
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """L of eq. 1 with η = 1, the mean absolute error of the restored image: (N, C, H, W) -> (N,)."""
+        seen = self.view(images)
+        return (self.discriminator(seen, labels if self.classes else None).float() - seen.float()).abs().mean((1, 2, 3))
+
+    def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
+        on_real = self.judge(batch["image"], batch.get("label")).mean()
+        on_fake = self.judge(fakes, batch.get("fake_label")).mean()
+        measure = on_real + (self.balance * on_real - on_fake).abs()  # M_global of section 3.4.1
+        return {
+            "loss": on_real - self.k * on_fake,
+            "loss_real": on_real,
+            "loss_fake": on_fake,
+            "convergence": measure,
+            "k": self.k.clone(),
+        }
+
+    def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
+        return {"loss": self.judge(fakes, batch.get("fake_label")).mean()}
+
+    def moved(self, player: PlayerName) -> None:
+        """k_{t+1} = k_t + λ_k (γ L(x) - L(G(z))), in [0, 1]; the same on all devices."""
+        if player == "generator":
+            error = self.balance * self.metrics["D/loss_real"] - self.metrics["G/loss"]
+            error = self.trainer.strategy.reduce(error, reduce_op="mean")
+            self.k.add_(self.gain * error).clamp_(0, 1)

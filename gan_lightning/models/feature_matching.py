@@ -1,0 +1,25 @@
+"""Feature matching — Salimans et al. 2016, "Improved Techniques for Training GANs", section 3.1.
+
+The generator does not try to fool the discriminator: it makes the mean of the discriminator's features on fakes equal
+to that on real images. The discriminator is trained as in the first GAN.
+
+Differs from the paper: the features are those before the last layer; DCGAN's networks; samples come from a moving
+average of the generator.
+"""
+
+from gan_lightning.adversarial import Batch, Fakes
+from gan_lightning.losses import Losses
+from gan_lightning.models.gan import GAN
+from gan_lightning.networks.discriminator import Discriminator
+
+
+class FeatureMatching(GAN):
+    """Any discriminator of networks/discriminator.py: it has `features`."""
+
+    discriminator: Discriminator
+
+    def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
+        """‖E f(x) - E f(G(z))‖²."""
+        of_real = self.discriminator.features(self.view(batch["image"]), batch.get("label"))  # (N, F)
+        of_fakes = self.discriminator.features(self.view(fakes), batch.get("fake_label"))  # (N, F)
+        return {"loss": (of_real.float().mean(0) - of_fakes.float().mean(0)).square().sum()}
