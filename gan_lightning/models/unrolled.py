@@ -8,6 +8,7 @@ Differs from the paper: samples come from a moving average of the generator.
 """
 
 import inspect
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -19,9 +20,6 @@ from gan_lightning.adversarial import Batch, Fakes
 from gan_lightning.losses import Losses
 from gan_lightning.models.gan import GAN
 from gan_lightning.types import NonNegativeInt
-
-Weights = dict[str, Tensor]
-Moments = tuple[Weights, Weights]  # of Adam, by the name of the weight
 
 
 class Unrolled(GAN):
@@ -40,7 +38,7 @@ class Unrolled(GAN):
         if unrolled_steps and not (inspect.isclass(made_by) and issubclass(made_by, torch.optim.Adam)):
             raise ValueError("discriminator_optimizer: unrolled steps are those of torch.optim.Adam")
         self.unrolled_steps = unrolled_steps
-        self._ahead: Weights | None = None  # what judges instead of the discriminator's own weights and buffers
+        self._ahead: dict[str, Tensor] | None = None  # weights and buffers that judge in place of its own
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         if self._ahead is None:
@@ -56,38 +54,44 @@ class Unrolled(GAN):
         finally:
             self._ahead = None
 
-    def unroll(self, batch: Batch, fakes: Fakes) -> Weights:
+    def unroll(self, batch: Batch, fakes: Fakes) -> dict[str, Tensor]:
         """The discriminator after K more steps, as a function of the fakes; it is itself left as it is."""
+        named = dict(self.discriminator.named_parameters())
         buffers = {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
-        weights = {name: p.detach().requires_grad_() for name, p in self.discriminator.named_parameters()}
         optimizer = self.players["discriminator"].optimizer
-        states = {name: optimizer.state.get(p, {}) for name, p in self.discriminator.named_parameters()}
-        means = {name: state.get("exp_avg", torch.zeros_like(weights[name])) for name, state in states.items()}
-        squares = {name: state.get("exp_avg_sq", torch.zeros_like(weights[name])) for name, state in states.items()}
-        taken = next((state["step"] for state in states.values() if "step" in state), 0)
+        states = [optimizer.state.get(parameter, {}) for parameter in named.values()]
+        # all weights in one vector: a few operations a step, however many layers there are
+        weights = flat(named.values()).requires_grad_()
+        mean, square = (
+            flat(state.get(key, torch.zeros_like(p)) for state, p in zip(states, named.values(), strict=True))
+            for key in ("exp_avg", "exp_avg_sq")
+        )
+        taken = next((state["step"] for state in states if "step" in state), 0)
+
+        def ahead() -> dict[str, Tensor]:
+            parts = weights.split([parameter.numel() for parameter in named.values()])
+            shaped = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
+            return shaped | buffers
+
         for step in range(1, self.unrolled_steps + 1):
-            self._ahead = weights | buffers
+            self._ahead = ahead()
             loss = self.discriminator_loss(batch, fakes)["loss"]
-            gradients = dict(
-                zip(weights, torch.autograd.grad(loss, list(weights.values()), create_graph=True), strict=True)
-            )
-            weights, (means, squares) = adam(
-                weights, gradients, (means, squares), taken + step, optimizer.param_groups[0]
-            )
-        return weights | buffers
+            (gradient,) = torch.autograd.grad(loss, weights, create_graph=True)
+            weights, mean, square = adam(weights, gradient, mean, square, taken + step, optimizer.param_groups[0])
+        return ahead()
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """All numbers in one vector, without their history."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def adam(
-    weights: Weights, gradients: Weights, moments: Moments, step: Tensor | int, settings: dict[str, Any]
-) -> tuple[Weights, Moments]:
-    """One step of Adam that can be differentiated (Kingma & Ba 2015, algorithm 1): the new weights and moments."""
+    weights: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step: Tensor | int, settings: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A step of Adam that can be differentiated (Kingma & Ba 2015, algorithm 1): new weights and moments, all (P,)."""
     rate, (beta1, beta2), tiny = settings["lr"], settings["betas"], settings["eps"]
-    means = {n: beta1 * mean + (1 - beta1) * gradients[n] for n, mean in moments[0].items()}
-    squares = {n: beta2 * square + (1 - beta2) * gradients[n].square() for n, square in moments[1].items()}
-    unbiased = 1 - beta1**step, 1 - beta2**step
-    moved = {
-        # the root has no slope at 0
-        n: weight - rate * (means[n] / unbiased[0]) / ((squares[n] / unbiased[1]).clamp_min(1e-30).sqrt() + tiny)
-        for n, weight in weights.items()
-    }
-    return moved, (means, squares)
+    mean = torch.lerp(gradient, mean, beta1)
+    square = torch.lerp(gradient.square(), square, beta2)
+    root = (square / (1 - beta2**step)).clamp_min(1e-30).sqrt()  # which has no slope at 0
+    return weights - rate / (1 - beta1**step) * mean / (root + tiny), mean, square
