@@ -103,6 +103,7 @@ class AdversarialModule(LightningModule):
         self.phases = [Phase()]
         self.counters = Counters()
         self.config: dict[str, Any] | None = None  # the plain configuration that a command built this from
+        self.class_names: list[str] = []  # of the images it was trained on
         self.metrics: dict[str, Tensor | float] = {}  # what the last log line shows
         self.won: float | None = (
             None  # the discriminator's loss below which it leaves nothing to learn, where it says so
@@ -335,6 +336,7 @@ class AdversarialModule(LightningModule):
     def on_fit_start(self) -> None:
         trainer = self.trainer
         data = cast(Any, trainer).datamodule
+        self.class_names = data.class_names
         self.epoch_length: int = data.epoch_length(trainer.world_size, self.step.accumulate)
         self.log_every: int = cast(Any, trainer).log_every_n_steps
         self.watchers = [c for c in cast(Any, trainer).callbacks if isinstance(c, MinibatchWatcher)]
@@ -362,6 +364,7 @@ class AdversarialModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counters"] = asdict(self.counters)
         checkpoint["config"] = self.config
+        checkpoint["class_names"] = self.class_names
         checkpoint.pop("loops", None)  # Lightning's own counters: ours say where to go on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

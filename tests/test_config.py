@@ -134,8 +134,9 @@ def test_a_wheel_brings_its_own_conf(tmp_path: Path) -> None:
     package = tmp_path / "site (1)" / "gan_lightning"
     source = Path(signatures.__file__).parents[1]
     shutil.copytree(source / "config", package / "config")
-    for name in ("__init__.py", "errors.py", "types.py"):
-        shutil.copy(source / name, package)
+    (package / "data").mkdir()
+    for name in ("__init__.py", "errors.py", "types.py", "paths.py", "data/__init__.py", "data/listing.py"):
+        shutil.copy(source / name, package / name)
     shutil.copytree(CONF, package / "conf")
     program = (
         "from typing import Any, TypedDict; from gan_lightning.config import CONF, compose;"

@@ -35,10 +35,12 @@ def test_builds_at_full_size(choice: str) -> None:
 def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")
     data = []
-    if name in ("mnist", "fashion_mnist") or group == "experiment":
+    if name in ("mnist", "fashion_mnist", "stacked_mnist") or group == "experiment":
         write_idx(tmp_path / "MNIST" / "raw")
         write_idx(tmp_path / "FashionMNIST" / "raw")
         data = [f"data.root={tmp_path}", "data.download=false"]
+    if name == "stacked_mnist":
+        data.append("data.images=300")
     if name == "image_folder":
         write_photos(tmp_path / "photos")
         data = [f"data.root={tmp_path / 'photos'}", "data.image_size=16"]

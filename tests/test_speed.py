@@ -326,7 +326,7 @@ def test_a_device_gets_what_fits() -> None:
     elsewhere = torch.device("meta")
     found = data.resident(elsewhere)
     assert found is not None
-    assert found.images.device == elsewhere
+    assert found.labels.device == elsewhere
     assert data.resident(elsewhere) is found  # once
     data.device_gb = 1e-6
     assert data.resident(elsewhere) is None

@@ -126,12 +126,14 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    classes = f", {len(data.classes)} classes" if data.classes else ""
+    classes = f", {len(data.class_names)} classes" if data.class_names else ""
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
+    chosen = f" of {len(data.reference):,}" if data.train is not data.reference else ""
     rows = {
         "model": f"{type(module).__name__}: {describe(module.generator)}, {describe(module.discriminator)}",
-        "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
-        f"{classes}, {len(data.held_out):,} held out; batches of {size} per device",
+        "data": f"{type(data).__name__}: {len(data.train):,}{chosen} images "
+        f"{data.channels}×{data.image_size}×{data.image_size}{classes}, "
+        f"{len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
         "step": ", ".join(choices(module, data, trainer)),
         "folder": str(folder),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lightning.checkpoint import position
-from gan_lightning.data.base import ImageSet, InMemory, to_float, to_pixels
+from gan_lightning.data.base import ImageSet, Indexed, to_float, to_pixels
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
@@ -59,7 +59,7 @@ class SampleGrids(Callback):
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
             train: ImageSet = trainer.datamodule.train  # type: ignore[attr-defined]  # Lightning sets it
-            if isinstance(train, InMemory) and train.images.numel() <= NEARBY:
+            if isinstance(train, Indexed) and train.values <= NEARBY:
                 panel = save_nearest(
                     self._newest[:PAIRS], train, Path(trainer.default_root_dir) / FOLDER / "nearest.png"
                 )

@@ -19,7 +19,8 @@ from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.image_folder import Unreadable, hashed, is_image, open_image, walk
+from gan_lightning.data.image_folder import Unreadable, hashed, open_image
+from gan_lightning.data.listing import is_image, walk
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.paired import PairedName, paired
@@ -92,7 +93,7 @@ def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.devic
     pairs: list[Any] = [name for name in how.names or [] if name in get_args(PairedName)]
     others = replace(how, names=[name for name in how.names if name not in pairs] if how.names else how.names)
     if not pairs and MEMORISATION not in (how.names or []):  # which look at all of them
-        real = real[: how.real_samples]
+        real = real[: how.real_samples or ImageData.score_images]
     common = {
         "split": str(settings["real"]),
         "real": str(settings["real"]),

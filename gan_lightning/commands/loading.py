@@ -46,6 +46,7 @@ def load_module(given: Path, config: dict[str, Any] | None = None) -> Adversaria
         raise UserError(f"checkpoint={path}: its weights do not fit its networks: {str(error)[:200]}") from None
     module.config = stored
     module.counters = Counters(**checkpoint["counters"])
+    module.class_names = checkpoint.get("class_names", [])  # older versions kept none
     return module.eval()
 
 

@@ -58,6 +58,9 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "data._target_",
     "data.image_size",
     "data.channels",
+    "data.classes",
+    "data.subset",
+    "data.per_class",
 )
 
 
@@ -99,6 +102,8 @@ def sets(argument: str, key: str) -> bool:
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The same settings, once everything about them that can be known without work is known to be right."""
+    check_models({"data": settings["data"]})
+    instantiate(settings["data"]).check()  # before the models: what they are built for, such as classes, is found there
     check_models(settings)
     budget = settings["budget"]
     if settings["trainer"].get("max_epochs") is None and not any(
@@ -107,7 +112,6 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
         raise UserError(
             "trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes"
         )
-    instantiate(settings["data"]).check()
     if settings["weights"]:
         find_checkpoint(Path(settings["weights"]), key="weights")
     return settings
@@ -122,6 +126,7 @@ def start(settings: dict[str, Any], folder: Path) -> int:
     last = folder / FOLDER / LAST
     if last.exists():
         stored = read_checkpoint(last)["config"]
+        stored["data"].setdefault("classes", settings["data"].get("classes"))  # which older versions did not say
         for key in FIXED:
             if OmegaConf.select(OmegaConf.create(stored), key) != OmegaConf.select(OmegaConf.create(settings), key):
                 raise UserError(f"{key}: the run in {folder} was begun with other values; choose another folder")

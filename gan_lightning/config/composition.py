@@ -28,11 +28,28 @@ from gan_lightning.config.overrides import (
     sweep_values,
     values,
 )
+from gan_lightning.data.listing import class_folders
 from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
 
 PACKAGE = Path(next(iter(gan_lightning.__path__))).resolve()
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # a wheel's copy, else a checkout's
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+def count_class_folders(root: object, labels: object) -> int:
+    """The classes of a folder of images, for its configuration: 0 without labels, or where it cannot be listed.
+
+    What is wrong with the folder is said by the data's own check.
+    """
+    try:
+        return len(class_folders(expand(str(root)))) if labels else 0
+    except (OSError, ValueError):
+        return 0
+
+
+# With a cache, so that a folder is listed once however many keys follow the number.
+OmegaConf.register_new_resolver("class_folders", count_class_folders, use_cache=True, replace=True)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
 from gan_lightning.speed import minibatches_per_batch, to_device
 from gan_lightning.steps import Step
-from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
+from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt
 
 log = logging.getLogger(__name__)
 
@@ -50,27 +50,90 @@ def resize(images: Tensor, size: int) -> Tensor:
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images fetched by lists of indices: never one at a time."""
 
+    labels: Tensor  # (N,) int64
+
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """n indices -> "image" uint8 (n, C, H, W), "label" int64 (n,)."""
         raise NotImplementedError
 
+    def subset(self, rows: Tensor) -> "ImageSet":
+        """The images at these indices (n,)."""
+        raise NotImplementedError
 
-class InMemory(ImageSet):
+
+class Indexed(ImageSet):
+    """Images in memory, or mapped into it: taken by a tensor of indices, where they are."""
+
+    @property
+    def values(self) -> int:
+        """Numbers that `to` moves."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> "Indexed":
+        """The same on another device."""
+        raise NotImplementedError
+
+    def take(self, index: Tensor) -> dict[str, Tensor]:
+        """`__getitems__` of indices (n,) on the images' device."""
+        raise NotImplementedError
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return self.take(torch.tensor(indices, dtype=torch.int64))
+
+    def subset(self, rows: Tensor) -> "Subset":
+        return Subset(self, rows)
+
+
+class InMemory(Indexed):
     """Images (N, C, H, W) uint8 and labels (N,) int64, all in memory; without labels they are all 0."""
 
     def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
         self.images = images
         self.labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
 
-    def __len__(self) -> int:
-        return len(self.images)
+    @property
+    def values(self) -> int:
+        return self.images.numel()
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        index = torch.tensor(indices, dtype=torch.int64)
+    def to(self, device: torch.device) -> "InMemory":
+        return InMemory(self.images.to(device), self.labels.to(device))
+
+    def take(self, index: Tensor) -> dict[str, Tensor]:
         return {"image": self.images.index_select(0, index), "label": self.labels.index_select(0, index)}
+
+
+class Subset(Indexed):
+    """Rows (n,) of others, which are not copied; on another device they are."""
+
+    def __init__(self, whole: Indexed, rows: Tensor) -> None:
+        self.whole, self.rows = whole, rows
+        self.labels = whole.labels[rows]
+
+    @property
+    def values(self) -> int:
+        return len(self.rows) * self.take(torch.zeros(1, dtype=torch.int64))["image"].numel()
+
+    def to(self, device: torch.device) -> InMemory:
+        everything = self.whole.take(self.rows)
+        return InMemory(everything["image"].to(device), everything["label"].to(device))
+
+    def take(self, index: Tensor) -> dict[str, Tensor]:
+        return self.whole.take(self.rows.index_select(0, index))
+
+
+def rows_of(labels: Tensor, wanted: Tensor) -> Tensor:
+    """So many (K,) indices of every class, ascending, for labels (N,): the same in every run.
+
+    Those of a smaller number are among those of a larger one.
+    """
+    order = torch.randperm(len(labels), generator=generator(0, "subset"))
+    order = order[labels[order].argsort(stable=True)]  # class after class, in random order within each
+    counts = labels.bincount()
+    place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]  # within its class
+    return order[place < wanted[labels[order]]].sort().values
 
 
 class Resident:
@@ -84,7 +147,7 @@ class Resident:
         flips: which images are mirrored, (N,) bool.
     """
 
-    def __init__(self, images: InMemory, batches: Sequence[Tensor], flips: Tensor | None) -> None:
+    def __init__(self, images: Indexed, batches: Sequence[Tensor], flips: Tensor | None) -> None:
         self.images, self.flips = images, flips
         self.batches = batches
 
@@ -92,14 +155,12 @@ class Resident:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        tensors = {"image": self.images.images, "label": self.images.labels}
-        if self.flips is not None:
-            tensors["flip"] = self.flips
         for index in self.batches:
-            flat = to_device(index.flatten(), self.images.images.device)
-            yield {
-                key: tensor.index_select(0, flat).unflatten(0, tuple(index.shape)) for key, tensor in tensors.items()
-            }
+            flat = to_device(index.flatten(), self.images.labels.device)
+            batch = self.images.take(flat)
+            if self.flips is not None:
+                batch["flip"] = self.flips.index_select(0, flat)
+            yield {key: tensor.unflatten(0, tuple(index.shape)) for key, tensor in batch.items()}
 
 
 class Minibatches(ImageSet):
@@ -124,11 +185,19 @@ def as_it_is(batch: Any) -> Any:
 
 
 class ImageData(LightningDataModule):
-    """Images of one size, batched by index. A subclass says where they come from, in `check` and `load`."""
+    """Images of one size, batched by index. A subclass says where they come from, in `check` and `load`.
 
-    train: ImageSet
+    Args:
+        classes: how many classes the labels have, for networks that are given them; 0: nothing is built on them.
+        subset: share of the training images that is trained on, the same of every class; None: all.
+        per_class: or so many of every class.
+    """
+
+    reference: ImageSet  # all training images
+    train: ImageSet  # those that are trained on
     held_out: ImageSet
     extractor = "objects"  # what scores see these images with, where nothing else is asked for (metrics/extractors.py)
+    score_images = 10000  # most real images that scores are made of, where nothing else is asked for
 
     def __init__(
         self,
@@ -139,8 +208,13 @@ class ImageData(LightningDataModule):
         workers: NonNegativeInt = 0,
         flip: bool = False,
         device_gb: PositiveFloat = 2.0,
+        classes: NonNegativeInt = 0,
+        subset: PositiveFraction | None = None,
+        per_class: PositiveInt | None = None,
     ) -> None:
         super().__init__()
+        if subset is not None and per_class is not None:
+            raise ValueError(f"per_class={per_class}: and data.subset={subset} say different things; give one of them")
         self.batch_size = batch_size
         self.image_size = image_size
         self.channels = channels
@@ -148,9 +222,12 @@ class ImageData(LightningDataModule):
         self.workers = workers
         self.flip = flip
         self.device_gb = device_gb
-        self.classes: list[str] = []
+        self.classes = classes
+        self.subset = subset
+        self.per_class = per_class
+        self.class_names: list[str] = []
         self._loaded = False
-        self._resident: InMemory | None = None
+        self._resident: Indexed | None = None
         self._said_smaller = False
 
     def check(self) -> None:
@@ -162,8 +239,29 @@ class ImageData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         if not self._loaded:
-            self.train, self.held_out, self.classes = self.load()
+            self.reference, self.held_out, self.class_names = self.load()
+            if self.classes and self.classes != len(self.class_names):
+                raise UserError(f"data.classes={self.classes}: there are {len(self.class_names)} classes in the data")
+            self.train = self.chosen(self.reference)
             self._loaded = True
+
+    def chosen(self, images: ImageSet) -> ImageSet:
+        """Those of all training images that are trained on. Raises UserError where a class has too few of them."""
+        if self.subset is None and self.per_class is None:
+            return images
+        counts = images.labels.bincount(minlength=len(self.class_names))
+        if self.subset is not None:
+            wanted = (counts * self.subset).round().clamp_min(1)
+            return images.subset(rows_of(images.labels, wanted))
+        assert self.per_class is not None
+        given = f"data.per_class={self.per_class}"
+        if len(counts) < 2:
+            raise UserError(f"{given}: these images have no classes; use data.subset=…")
+        fewest = int(counts.argmin())
+        if counts[fewest] < self.per_class:
+            name = self.class_names[fewest] if self.class_names else fewest
+            raise UserError(f"{given}: class {name} has no more than {int(counts[fewest])} training images")
+        return images.subset(rows_of(images.labels, torch.full_like(counts, self.per_class)))
 
     def minibatch_size(self, world: int = 1, accumulate: int = 1) -> int:
         """Images of a minibatch on one device: `batch_size`, or what a smaller training set allows."""
@@ -211,20 +309,20 @@ class ImageData(LightningDataModule):
         groups = [group for group in mine.split(per_batch) if len(group)]
         resident = self.resident(device or torch.device("cpu"))
         if resident:
-            return Resident(resident, groups, None if flips is None else flips.to(resident.images.device))
+            return Resident(resident, groups, None if flips is None else flips.to(resident.labels.device))
         return self._loader(Minibatches(self.train, size, flips), [group.flatten().tolist() for group in groups], epoch)
 
-    def resident(self, device: torch.device) -> InMemory | None:
+    def resident(self, device: torch.device) -> Indexed | None:
         """The training images on the device, if they are in memory, fit there and no workers are asked for."""
         images = self.train
-        if self.workers or not isinstance(images, InMemory):
+        if self.workers or not isinstance(images, Indexed):
             return None
-        if images.images.device != device:
-            if images.images.numel() > self.device_gb * 2**30:
+        if images.labels.device != device:
+            if images.values > self.device_gb * 2**30:
                 return None
-            if self._resident is None or self._resident.images.device != device:
+            if self._resident is None or self._resident.labels.device != device:
                 try:
-                    self._resident = InMemory(images.images.to(device), images.labels.to(device))
+                    self._resident = images.to(device)
                 except torch.cuda.OutOfMemoryError:
                     say(f"data.device_gb={self.device_gb}: the device has no room for the images; they are loaded")
                     self.device_gb = 0.0

@@ -20,11 +20,11 @@ from torch.utils.data import get_worker_info
 
 from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
 from gan_lightning.data.cache import Cache, Mapped, fingerprint
+from gan_lightning.data.listing import SUFFIXES, class_folders, is_image, walk
 from gan_lightning.errors import UserError
 from gan_lightning.paths import cache_folder, expand
 from gan_lightning.types import Fraction, PositiveFloat
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # by content, whatever the suffix
 FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
@@ -39,22 +39,6 @@ LISTED = 10  # names shown in an error
 
 class Unreadable(Exception):
     """Why a file cannot be read."""
-
-
-def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Every visible file below a folder, sorted; links are followed, except to a folder that holds them."""
-    above = (*above, os.path.realpath(folder))
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            yield Path(entry.path)
-        elif os.path.realpath(entry.path) not in above:
-            yield from walk(Path(entry.path), above)
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -177,6 +161,9 @@ class OnDisk(ImageSet):
             raise UserError("changed while training: " + "; ".join(reasons))
         return {"image": torch.from_numpy(pixels), "label": self.labels[torch.tensor(indices, dtype=torch.int64)]}
 
+    def subset(self, rows: Tensor) -> "OnDisk":
+        return OnDisk([self.paths[row] for row in rows.tolist()], self.labels[rows], self.decoder)
+
 
 def hashed(name: str) -> float:
     """A number in [0, 1) that depends on nothing but the name."""
@@ -251,10 +238,7 @@ class ImageFolder(ImageData):
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         self.check()
         names = sorted(path.relative_to(self.root).as_posix() for path in self.files() if is_image(path))
-        folders = {name.partition("/")[0] if "/" in name else None for name in names}
-        classes = sorted(folder for folder in folders if folder is not None)
-        if not self.labels or None in folders or len(classes) < 2:
-            classes = []
+        classes = class_folders(self.root) if self.labels else []
 
         # the held-out images have the smallest numbers and come last: both parts are views of the same pixels, and the
         # first training images are of all classes
@@ -286,9 +270,9 @@ class ImageFolder(ImageData):
 
     def place(self, device: torch.device) -> str:
         where = super().place(device)
-        if not isinstance(self.train, Mapped):
+        if not isinstance(self.reference, Mapped):
             return where
-        return f"{where.replace('in memory', 'memory-mapped')}, from {self.train.source[0]}"
+        return f"{where.replace('in memory', 'memory-mapped')}, from {self.reference.source[0]}"
 
     def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
         """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""

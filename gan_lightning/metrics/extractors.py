@@ -20,7 +20,8 @@ BUNDLED: dict[str, tuple[int, Callable[[], DigitsClassifier | ObjectsClassifier]
     "digits": (1, DigitsClassifier),
     "objects": (1, ObjectsClassifier),
 }
-NAMES = ("digits", "objects", "inception", "pixels", "torchvision/<model>", "timm/<model>")
+STACKED = "stacked_digits"
+NAMES = ("digits", "objects", "inception", "pixels", STACKED, "torchvision/<model>", "timm/<model>")
 
 
 class Extractor(nn.Module):
@@ -66,7 +67,7 @@ class Extractor(nn.Module):
     @property
     def label(self) -> str:
         """How people read it: "digits v1"."""
-        return f"{self.name} v{self.version}" if self.name in BUNDLED else self.name
+        return f"{self.name} v{self.version}" if self.name in (*BUNDLED, STACKED) else self.name
 
 
 def fitted(pixels: Tensor, size: int, channels: int) -> Tensor:
@@ -86,6 +87,8 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
     state = None if weights is None else read_weights(expand(weights))
     if name in BUNDLED:
         return bundled(name)
+    if name == STACKED:
+        return stacked_digits()
     if name == "pixels":
         return Extractor(nn.Flatten(), "pixels", "1")
     if name == "inception":
@@ -141,6 +144,34 @@ def bundled(name: str) -> Extractor:
         lambda pixels: to_float(fitted(pixels, size, channels)),
         f"bicubic, antialiased, to {size}×{size}",
     )
+
+
+class OfColours(nn.Module):
+    """What a classifier says of the three colours of an image, as one classifier of all combinations."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, colours: Tensor) -> tuple[Tensor, Tensor]:
+        """Grey images (3 N, 1, H, W), the colours of one after the other -> features (N, 3 D), logits (N, K³)."""
+        features, logits = self.classifier(colours)
+        red, green, blue = logits.log_softmax(1).unflatten(0, (-1, 3)).unbind(1)  # (N, K) each
+        together = red[:, :, None, None] + green[:, None, :, None] + blue[:, None, None, :]  # (N, K, K, K)
+        return features.unflatten(0, (-1, 3)).flatten(1), together.flatten(1)
+
+
+def stacked_digits() -> Extractor:
+    """`digits` for each colour channel (Srivastava et al. 2017): 192 features, 1,000 classes, red the hundreds."""
+    digits = bundled("digits")
+    assert isinstance(digits.network, nn.Module)
+
+    def prepare(pixels: Tensor) -> Tensor:
+        if pixels.shape[1] != 3:
+            raise UserError(f"scores.extractor={STACKED}: needs 3 colours; these images have {pixels.shape[1]}")
+        return digits.prepare(pixels.flatten(0, 1).unsqueeze(1))  # (3 N, 1, 28, 28)
+
+    return Extractor(OfColours(digits.network), STACKED, digits.version, prepare, digits.resize)
 
 
 def inception(state: dict[str, Tensor] | None) -> Extractor:

@@ -26,7 +26,7 @@ class Record:
     resize: str  # how images came to the extractor's size
     n_real: int
     n_fake: int
-    split: str  # which real images: train, held_out, or a folder
+    split: str  # which real images: train, subset (of data.subset), held_out, or a folder
     real: str  # a fingerprint of them
     weights: str  # of the generator: ema, raw, or a folder
     batch_norm: str  # statistics at sampling: "estimated over 512 samples", or none

@@ -131,7 +131,10 @@ def modes(real: Features, fake: Features) -> dict[str, Value]:
     assert real.logits is not None
     assert fake.logits is not None
     classes = real.logits.shape[1]
-    found, divergence, missing = both(ModeCoverage(classes, **ALONE), real.logits, fake.logits)
+    metric = ModeCoverage(classes, **ALONE).to(real.logits.device)
+    metric.update(real.logits, real=True)
+    metric.update(fake.logits, real=False)
+    found, divergence, missing = metric.compute()
     return {
         "modes": Value(float(found), None, {"of": classes}),
         "missing_modes": Value(float(missing)),

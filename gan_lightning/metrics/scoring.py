@@ -40,9 +40,11 @@ class ScoreSettings:
     Args:
         names: the scores; None: FID (KID where there are too few images), precision and recall, modes, diversity.
         samples: fakes; None: as many as real images.
-        real_samples: most real images, the first of their split; memorisation looks at all that were trained on.
-        split: the real images to compare with.
-        extractor: digits, objects, inception, pixels, torchvision/<model> or timm/<model>; None: what the data says.
+        real_samples: most real images, the first of their split; None: what the data says, 10,000 for most.
+            Memorisation looks at all that were trained on.
+        split: the real images to compare with: train (also those that data.subset leaves out), subset, held_out.
+        extractor: digits, stacked_digits, objects, inception, pixels, torchvision/<model> or timm/<model>; None: what
+            the data says.
         inception_weights: a file with torch-fidelity's Inception-v3; None: it is fetched once.
         extractor_weights: a state dict for torchvision's and timm's networks; None: theirs are fetched once.
         seed: of latents, subsets and splits.
@@ -53,8 +55,8 @@ class ScoreSettings:
 
     names: list[Name | PairedName | Literal["path_length"]] | None = None
     samples: PositiveInt | None = None
-    real_samples: PositiveInt = 10000
-    split: Literal["train", "held_out"] = "train"
+    real_samples: PositiveInt | None = None
+    split: Literal["train", "subset", "held_out"] = "train"
     extractor: str | None = None
     inception_weights: Path | None = None
     extractor_weights: Path | None = None
@@ -138,8 +140,9 @@ class Scorer:
         """On the CPU; `to` moves it. Raises UserError for scores that cannot be made."""
         self.settings, self.device = settings, torch.device("cpu")
         self.said: Said | None = None
-        self.images: ImageSet = getattr(data, settings.split)
-        self.n_real = min(len(self.images), settings.real_samples)
+        sets = {"train": data.reference, "subset": data.train, "held_out": data.held_out}
+        self.images: ImageSet = sets[settings.split]
+        self.n_real = min(len(self.images), settings.real_samples or data.score_images)
         self.n_fake = settings.samples or self.n_real
         if not self.n_real:
             raise UserError(f"scores.split={settings.split}: there are no such images")
@@ -150,6 +153,7 @@ class Scorer:
         if self.path_length:
             distance_of(self.extractor)  # refuses networks that it cannot use
         self.training: ImageSet = data.train
+        self.trained = "train" if data.train is data.reference else "subset"
         self.fingerprint = ""
         self._real: Features | None = None
 
@@ -275,7 +279,7 @@ class Scorer:
         if MEMORISATION in self.names:  # against all that was trained on: copies may be of any of it
             training, fingerprint = self.features(self.training, len(self.training))
             found = {MEMORISATION: compute([MEMORISATION], training, fakes, self.settings.seed)}
-            common |= {"split": "train", "real": fingerprint}
+            common |= {"split": self.trained, "real": fingerprint}
             made += make_records(found, self.extractor, self.sizes, len(training), self.n_fake, common)
         return from_first(made)
 

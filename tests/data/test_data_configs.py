@@ -6,9 +6,10 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lightning.config import CONF
 from gan_lightning.data.base import ImageData
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "data").glob("*.yaml"))
+FILES = sorted((CONF / "data").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

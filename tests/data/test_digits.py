@@ -22,7 +22,7 @@ def digits(**settings: Any) -> tuple[Digits, InMemory, InMemory]:
 def test_pixels_are_scaled_and_labelled() -> None:
     data, train, held_out = digits(image_size=8)
     assert (len(train), len(held_out)) == (1438, 359)
-    assert data.classes == list("0123456789")
+    assert data.class_names == list("0123456789")
     bunch: Any = load_digits()
     levels = (bunch.images * 255 / 16).round().astype("uint8")  # (1797, 8, 8)
     originals = {image.tobytes(): int(label) for image, label in zip(levels, bunch.target, strict=True)}

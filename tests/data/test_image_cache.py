@@ -90,7 +90,7 @@ def test_batches_are_those_without_a_cache(workers: int, photos: Path) -> None:
     assert [type(data.train) for data in (off, made, again)] == [InMemory, Mapped, Mapped]
     for data in (made, again):
         assert parts(data) == parts(off)
-        assert data.classes == off.classes
+        assert data.class_names == off.class_names
         for rank in (0, 1):
             place: dict[str, Any] = {"epoch": 1, "start": 1, "per_batch": 2, "rank": rank, "world": 2}
             for one, other in zip(off.minibatches(**place), data.minibatches(**place), strict=True):

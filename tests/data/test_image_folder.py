@@ -239,7 +239,7 @@ def test_flat_and_nested_folders_have_no_classes(tmp_path: Path) -> None:
     save(tmp_path / "deep" / "er" / "b.png", 2)
     save(tmp_path / "other" / "c.png", 3)
     data = loaded(tmp_path)
-    assert data.classes == []
+    assert data.class_names == []
     assert {content for content, _ in contents(data.train)} == {
         np.asarray(noise(n)).transpose(2, 0, 1).tobytes() for n in (1, 2, 3)
     }
@@ -249,7 +249,7 @@ def test_flat_and_nested_folders_have_no_classes(tmp_path: Path) -> None:
 def test_one_folder_is_not_a_class(tmp_path: Path) -> None:
     save(tmp_path / "all" / "a.png")
     save(tmp_path / "all" / "b.png")
-    assert loaded(tmp_path).classes == []
+    assert loaded(tmp_path).class_names == []
 
 
 def test_class_folders(tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_class_folders(tmp_path: Path) -> None:
         save(tmp_path / name, number)
         wanted[np.asarray(noise(number)).transpose(2, 0, 1).tobytes()] = [1, 0, 0, 2][number]
     data = loaded(tmp_path)
-    assert data.classes == ["cat", "dog", "été & 猫"]
+    assert data.class_names == ["cat", "dog", "été & 猫"]
     assert dict(contents(data.train)) == wanted
-    assert loaded(tmp_path, labels=False).classes == []
+    assert loaded(tmp_path, labels=False).class_names == []
 
 
 def test_names_with_spaces_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def test_uncompressed_files_are_enough(
     assert data.held_out.images.numpy().tobytes() == (folder / FILES[2]).read_bytes()[16:]
     assert data.train.labels.tolist() == [i % 10 for i in range(20)]
     assert data.train.labels.dtype == torch.int64
-    assert len(data.classes) == 10
+    assert len(data.class_names) == 10
 
 
 def test_other_sizes_and_colour(tmp_path: Path) -> None:
