@@ -130,8 +130,8 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
     rows = {
         "model": f"{type(module).__name__}: {describe(module.generator)}, {describe(module.discriminator)}",
-        "data": f"{type(data).__name__}: {len(data.train):,} images {data.channels}×{data.image_size}×{data.image_size}"
-        f"{classes}, {len(data.held_out):,} held out; batches of {size} per device",
+        "data": f"{type(data).__name__}: {data.description()}{classes}, "
+        f"{len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
         "step": ", ".join(choices(module, data, trainer)),
         "folder": str(folder),

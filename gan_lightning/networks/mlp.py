@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from gan_lightning.types import Fraction, PositiveInt
 
-Activation = Literal["relu", "leaky_relu", "gelu"]
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh"]
 
 
 def activate(name: Activation) -> nn.Module:
     """A fresh activation layer."""
-    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU()}[name]
+    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "tanh": nn.Tanh()}[name]
 
 
 class MLPGenerator(nn.Module):
@@ -31,8 +31,12 @@ class MLPGenerator(nn.Module):
         channels: PositiveInt,
         activation: Activation = "relu",
         batch_norm: Literal["none", "all", "but_first"] = "none",
+        output: Literal["tanh", "none"] = "tanh",
     ) -> None:
-        """hidden: widths from the latents to the image; batch_norm: which hidden layers are normalised."""
+        """hidden: widths from the latents to the image; batch_norm: which hidden layers are normalised.
+
+        output: "none" leaves it unbounded, for points.
+        """
         super().__init__()
         self.latent_size = latent_size
         self.image_shape = (channels, image_size, image_size)
@@ -44,7 +48,9 @@ class MLPGenerator(nn.Module):
                 layers.append(nn.BatchNorm1d(next_width))
             layers.append(activate(activation))
             width = next_width
-        layers += [nn.Linear(width, math.prod(self.image_shape)), nn.Tanh()]
+        layers.append(nn.Linear(width, math.prod(self.image_shape)))
+        if output == "tanh":
+            layers.append(nn.Tanh())
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
