@@ -62,6 +62,7 @@ class AdversarialModule(LightningModule):
     """
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
+    reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
 
     def __init__(
         self,
@@ -86,6 +87,9 @@ class AdversarialModule(LightningModule):
         for network, its_classes in zip((generator, discriminator), known, strict=True):
             if classes and its_classes < classes:  # networks that use labels say how many
                 raise ValueError(f"classes={classes}: {type(network).__name__} takes no labels")
+        auxiliary = getattr(discriminator, "auxiliary", 0)
+        if auxiliary and not self.reads_auxiliary:
+            raise ValueError(f"discriminator.auxiliary={auxiliary}: {type(self).__name__} has no use for such outputs")
         if step.penalty_every > 1 and not self.penalised:
             raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
         self.automatic_optimization = False

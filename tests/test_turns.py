@@ -42,7 +42,7 @@ def convolutional(**settings: Any) -> Any:
     """A game with batch norm in both networks and dropout in the discriminator, 16 pixels."""
     torch.manual_seed(0)
     discriminator = DCGANDiscriminator(4, 16, 1)
-    discriminator.trunk.insert(0, nn.Dropout(0.3))
+    discriminator.trunk = nn.Sequential(nn.Dropout(0.3), *discriminator.trunk.children())
     return game(**{"generator": DCGANGenerator(4, 4, 16, 1), "discriminator": discriminator, **settings})
 
 

@@ -128,11 +128,9 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     table.add_column(overflow="fold")
     classes = f", {len(data.class_names)} classes" if data.class_names else ""
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
-    chosen = f" of {len(data.reference):,}" if data.train is not data.reference else ""
     rows = {
         "model": f"{type(module).__name__}: {describe(module.generator)}, {describe(module.discriminator)}",
-        "data": f"{type(data).__name__}: {len(data.train):,}{chosen} images "
-        f"{data.channels}×{data.image_size}×{data.image_size}{classes}, "
+        "data": f"{type(data).__name__}: {data.description()}{classes}, "
         f"{len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
         "step": ", ".join(choices(module, data, trainer)),

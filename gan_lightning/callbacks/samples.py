@@ -1,4 +1,4 @@
-"""Grids of samples during training, always of the same latents, and a GIF of them at the end."""
+"""Pictures of samples during training, always of the same latents, and a GIF of them at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lightning.checkpoint import position
-from gan_lightning.data.base import ImageSet, Indexed, to_float, to_pixels
+from gan_lightning.data.base import ImageData, ImageSet, Indexed, enlarged, grid, to_float, to_picture
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
 FOLDER = "samples"
 PAIRS = 32  # samples beside their nearest training images
 SEARCHED = 2**23  # numbers of training images looked at together
-NEARBY = 2**30  # numbers of a training set that is searched after every run; `sample nearest=true` searches any
-LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
+NEARBY = 2**30  # bytes of a training set that is searched after every run; `sample nearest=true` searches any
 
 
 class SampleGrids(Callback):
@@ -42,9 +41,10 @@ class SampleGrids(Callback):
         folder = Path(trainer.default_root_dir) / FOLDER
         self._grids = pl_module.counters.images // self.every_images
         if trainer.is_global_zero and not (folder / "real.png").exists():
-            real = trainer.datamodule.real_images(self.count)  # type: ignore[attr-defined]  # Lightning sets it
-            save_grid(real, folder / "real.png")
-            self._show(trainer, "samples/real", grid(real), 0)
+            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            picture = data.picture(data.real_images(self.count))
+            save(picture, folder / "real.png")
+            self._show(trainer, "samples/real", picture, 0)
         if pl_module.counters.images == 0:
             self.draw(trainer, pl_module)
 
@@ -58,8 +58,9 @@ class SampleGrids(Callback):
         self.draw(trainer, pl_module)
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
-            train: ImageSet = trainer.datamodule.train  # type: ignore[attr-defined]  # Lightning sets it
-            if isinstance(train, Indexed) and train.values <= NEARBY:
+            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            train = data.train
+            if data.pictures and isinstance(train, Indexed) and train.nbytes <= NEARBY:
                 panel = save_nearest(
                     self._newest[:PAIRS], train, Path(trainer.default_root_dir) / FOLDER / "nearest.png"
                 )
@@ -74,8 +75,9 @@ class SampleGrids(Callback):
             if not trainer.is_global_zero:
                 continue
             name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
-            save_grid(images, Path(trainer.default_root_dir) / FOLDER / name)
-            self._show(trainer, f"samples/{kind}", grid(images), counters.images)
+            picture = trainer.datamodule.picture(images, module)  # type: ignore[attr-defined]  # Lightning sets it
+            save(picture, Path(trainer.default_root_dir) / FOLDER / name)
+            self._show(trainer, f"samples/{kind}", picture, counters.images)
             self._newest = images if kind == "ema" or module.ema is None else self._newest
 
     def _show(self, trainer: Trainer, tag: str, picture: Tensor, step: int) -> None:
@@ -84,28 +86,15 @@ class SampleGrids(Callback):
                 logger.experiment.add_image(tag, picture, step)
 
 
-def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes; small ones are enlarged."""
-    columns = columns or max(1, round(len(images) ** 0.5))
-    return make_grid(enlarged(images), nrow=columns, padding=2, pad_value=255)
-
-
-def enlarged(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1] -> pixels uint8 (N, C, h, w) that can be seen: whole times as large."""
-    levels = to_pixels(images).cpu()
-    times = max(1, LEGIBLE // levels.shape[-1])
-    return levels.repeat_interleave(times, -1).repeat_interleave(times, -2)
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """uint8 (3, h, w) -> a PIL image."""
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-
-
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Writes images (N, C, H, W) in [-1, 1] as one PNG."""
+    save(grid(images, columns), path)
+
+
+def save(picture: Tensor, path: Path) -> None:
+    """Writes uint8 (3, h, w) as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_picture(grid(images, columns)).save(path)
+    to_picture(picture).save(path)
 
 
 def save_nearest(images: Tensor, training: ImageSet, path: Path) -> Tensor:

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from gan_lightning.callbacks.samples import grid, save_grid, save_nearest, to_picture
+from gan_lightning.callbacks.samples import grid, save, save_grid, save_nearest, to_picture
 from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
-from gan_lightning.config import check, compose
-from gan_lightning.data.base import to_pixels
+from gan_lightning.config import check, compose, instantiate
+from gan_lightning.data.base import ImageData
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 
-GRID_MOST, NEAREST_MOST = 1024, 128  # images in grid.png, pairs in nearest.png
+NEAREST_MOST = 128  # pairs in nearest.png
 PICTURES = ("grid.png", "nearest.png")  # written beside the images
 KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
 
@@ -40,7 +40,7 @@ class Settings(TypedDict):
 
 
 def run(arguments: list[str]) -> int:
-    """The command: writes PNGs and a grid, or a walk between latents, to a folder that was empty before."""
+    """The command: writes samples and a picture of them, or a walk between latents, to an empty folder."""
     own, moved = split_arguments(arguments)
     settings = check(compose("sample", own, Settings), Settings)
     config = stored_config(Path(settings["checkpoint"]), moved)
@@ -53,7 +53,12 @@ def run(arguments: list[str]) -> int:
         raise UserError("count=1: interpolate=true walks between at least 2 latents")
     if settings["interpolate"] and settings["nearest"]:
         raise UserError("nearest=true: belongs to samples; interpolate=true walks between latents")
-    data = load_data(config) if settings["nearest"] else None
+    data: ImageData = instantiate(config["data"])
+    for key in ("interpolate", "nearest"):
+        if settings[key] and not data.pictures:
+            raise UserError(f"{key}=true: samples of {settings['checkpoint']} are points, not images")
+    if settings["nearest"]:
+        data = load_data(config)
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     if settings["interpolate"]:
@@ -66,11 +71,10 @@ def run(arguments: list[str]) -> int:
             truncation=settings["truncation"],
             ema=settings["ema"],
         )
-        for index, image in enumerate(images):
-            save_picture(image, folder / f"{index:05d}.png")
+        data.write(images, folder)
         if settings["grid"]:
-            save_grid(images[:GRID_MOST], folder / "grid.png")
-        if data:
+            save(data.picture(images[: data.most_shown], module), folder / "grid.png")
+        if settings["nearest"]:
             save_nearest(images[:NEAREST_MOST], data.train, folder / "nearest.png")
     print(f"{folder}: {', '.join(sorted({*(f.name for f in folder.iterdir() if not f.stem.isdigit())}))}".rstrip(": "))
     return 0
@@ -86,12 +90,6 @@ def output_folder(settings: dict[str, Any]) -> Path:
     root = run_folder(find_checkpoint(Path(settings["checkpoint"]))) / "sampled"
     taken = [int(f.name) for f in root.iterdir() if f.name.isdigit()] if root.exists() else []
     return root / f"{max(taken, default=0) + 1:03d}"
-
-
-def save_picture(image: Tensor, path: Path) -> None:
-    """One image (C, H, W) in [-1, 1] as it is, without a frame."""
-    levels = to_pixels(image).cpu()
-    to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(path)
 
 
 def walk(module: Any, settings: dict[str, Any], folder: Path) -> None:

@@ -189,6 +189,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     data: ImageData = instantiate(settings["data"])
     module: AdversarialModule = instantiate(settings["model"])
     module.config = settings
+    data.check_generator(module.generator)
     data.setup()  # before the folder: a file that cannot be read leaves nothing behind
     if data.minibatch_size(1, module.step.accumulate) == 1 and any(
         isinstance(m, nn.BatchNorm1d) for m in module.modules()

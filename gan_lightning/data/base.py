@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
+from torchvision.utils import make_grid
 
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
@@ -18,6 +21,7 @@ from gan_lightning.steps import Step
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt
 
 log = logging.getLogger(__name__)
+LEGIBLE = 48  # pixels: smaller images are shown several times as large, whole pixels
 
 
 @rank_zero_only
@@ -47,6 +51,24 @@ def resize(images: Tensor, size: int) -> Tensor:
     return images if images.dtype == torch.uint8 else images.clamp(0, 255).round().to(torch.uint8)
 
 
+def grid(images: Tensor, columns: int | None = None) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] -> one uint8 picture (3, h, w), as square as it goes; small ones are enlarged."""
+    columns = columns or max(1, round(len(images) ** 0.5))
+    return make_grid(enlarged(images), nrow=columns, padding=2, pad_value=255)
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] -> pixels uint8 (N, C, h, w) that can be seen: whole times as large."""
+    levels = to_pixels(images).cpu()
+    times = max(1, LEGIBLE // levels.shape[-1])
+    return levels.repeat_interleave(times, -1).repeat_interleave(times, -2)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """uint8 (3, h, w) -> a PIL image."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images fetched by lists of indices: never one at a time."""
 
@@ -56,7 +78,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """n indices -> "image" uint8 (n, C, H, W), "label" int64 (n,)."""
+        """n indices -> "image" uint8 (n, C, H, W), points float32 (n, D, 1, 1), "label" int64 (n,)."""
         raise NotImplementedError
 
     def subset(self, rows: Tensor) -> "ImageSet":
@@ -68,8 +90,8 @@ class Indexed(ImageSet):
     """Images in memory, or mapped into it: taken by a tensor of indices, where they are."""
 
     @property
-    def values(self) -> int:
-        """Numbers that `to` moves."""
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
         raise NotImplementedError
 
     def to(self, device: torch.device) -> "Indexed":
@@ -88,15 +110,15 @@ class Indexed(ImageSet):
 
 
 class InMemory(Indexed):
-    """Images (N, C, H, W) uint8 and labels (N,) int64, all in memory; without labels they are all 0."""
+    """Images (N, C, H, W) uint8, or points float32, and labels (N,) int64, in memory; without labels they are all 0."""
 
     def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
         self.images = images
         self.labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
 
     @property
-    def values(self) -> int:
-        return self.images.numel()
+    def nbytes(self) -> int:
+        return self.images.nbytes
 
     def to(self, device: torch.device) -> "InMemory":
         return InMemory(self.images.to(device), self.labels.to(device))
@@ -113,8 +135,8 @@ class Subset(Indexed):
         self.labels = whole.labels[rows]
 
     @property
-    def values(self) -> int:
-        return len(self.rows) * self.take(torch.zeros(1, dtype=torch.int64))["image"].numel()
+    def nbytes(self) -> int:
+        return len(self.rows) * self.take(torch.zeros(1, dtype=torch.int64))["image"].nbytes
 
     def to(self, device: torch.device) -> InMemory:
         everything = self.whole.take(self.rows)
@@ -198,6 +220,10 @@ class ImageData(LightningDataModule):
     held_out: ImageSet
     extractor = "objects"  # what scores see these images with, where nothing else is asked for (metrics/extractors.py)
     score_images = 10000  # most real images that scores are made of, where nothing else is asked for
+    scores: tuple[str, ...] | None = None  # made where none are named; None: those that suit images
+    score_samples: int | None = None  # and of so many samples; None: as many as real images
+    pictures = True  # samples can be shown one by one
+    most_shown = 1024  # samples in one picture
 
     def __init__(
         self,
@@ -318,7 +344,7 @@ class ImageData(LightningDataModule):
         if self.workers or not isinstance(images, Indexed):
             return None
         if images.labels.device != device:
-            if images.values > self.device_gb * 2**30:
+            if images.nbytes > self.device_gb * 2**30:
                 return None
             if self._resident is None or self._resident.labels.device != device:
                 try:
@@ -372,14 +398,43 @@ class ImageData(LightningDataModule):
         return self._loader(self.held_out, [group.tolist() for group in groups], epoch=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Images uint8 (..., C, H, W) -> float32 in [-1, 1], flipped where "flip" (...) says so."""
+        """Images as they are stored (..., C, H, W) -> `scaled`, flipped where "flip" (...) says so."""
         batch = dict(batch)
         image, flip = batch["image"], batch.pop("flip", None)
         if flip is not None:
             image = torch.where(flip[..., None, None, None], image.flip(-1), image)
-        batch["image"] = to_float(image)
+        batch["image"] = self.scaled(image)
         return batch
+
+    def scaled(self, stored: Tensor) -> Tensor:
+        """What networks see: uint8 (..., C, H, W) -> float32 in [-1, 1]."""
+        return to_float(stored)
+
+    def stored(self, images: Tensor) -> Tensor:
+        """The way back: samples (N, C, H, W) as the images of `train` are stored, which scores compare."""
+        return to_pixels(images)
+
+    def own_extractor(self) -> Any:
+        """The only extractor (metrics/extractors.py) for this data; None: any that sees images."""
+        return None
+
+    def check_generator(self, generator: nn.Module) -> None:
+        """Raises UserError for a generator that cannot make such data."""
+
+    def picture(self, images: Tensor, module: Any = None) -> Tensor:
+        """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of."""
+        return grid(images)
+
+    def write(self, images: Tensor, folder: Path) -> None:
+        """Samples (N, C, H, W) as files: 00000.png, 00001.png …, without frames."""
+        for index, levels in enumerate(to_pixels(images).cpu()):
+            to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(folder / f"{index:05d}.png")
+
+    def description(self) -> str:
+        """What there is to train on, for people."""
+        chosen = f" of {len(self.reference):,}" if self.train is not self.reference else ""
+        return f"{len(self.train):,}{chosen} images {self.channels}×{self.image_size}×{self.image_size}"
 
     def real_images(self, count: int) -> Tensor:
         """The first training images (n, C, H, W), float32 in [-1, 1]; n = `count` or all there are."""
-        return to_float(self.train.__getitems__(range(min(count, len(self.train))))["image"])
+        return self.scaled(self.train.__getitems__(range(min(count, len(self.train))))["image"])

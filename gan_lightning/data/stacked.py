@@ -32,8 +32,8 @@ class Stacked(Indexed):
         self.labels = 100 * hundreds + 10 * tens + ones  # (M,)
 
     @property
-    def values(self) -> int:
-        return self.grey.values
+    def nbytes(self) -> int:
+        return self.grey.nbytes
 
     def to(self, device: torch.device) -> "Stacked":
         return Stacked(self.grey.to(device), self.triples.to(device))

@@ -29,10 +29,13 @@ Name = Literal[
     "modes",
     "diversity",
     "memorisation",
+    "mixture",
+    "wasserstein",
 ]
 SUBSET, SUBSETS = 1000, 100  # KID's (Bińkowski et al. 2018 use 100 subsets of 1000)
 ALONE: dict[str, Any] = {"sync_on_compute": False}  # the first process computes, from the features of all
 SPLITS = 10  # of the Inception Score (Salimans et al. 2016)
+REACH = 3.0  # standard deviations from its centre that a good sample of a mixture has at most
 NEAR = 0.1  # MiFID's threshold (Bai et al. 2021)
 
 
@@ -142,6 +145,40 @@ def modes(real: Features, fake: Features) -> dict[str, Value]:
     }
 
 
+def mixture(real: Features, fake: Features) -> dict[str, Value]:
+    """Of a mixture of Gaussians, whose "logits" are minus the distances to the centres in standard deviations.
+
+    A mode is found when any high-quality sample, within REACH deviations of its nearest centre, is nearest to it
+    (Srivastava et al. 2017; Lin et al. 2018). Missing modes and reverse KL are those of `modes`, of all samples.
+    """
+    assert fake.logits is not None
+    near, mode = fake.logits.max(1)
+    good = mode[near >= -REACH]
+    of_all = modes(real, fake)
+    return {
+        "high_quality": Value(len(good) / len(fake), None, {"reach": REACH}),
+        "modes": Value(float(len(good.unique())), None, {"of": fake.logits.shape[1], "reach": REACH}),
+        "missing_modes": of_all["missing_modes"],
+        "reverse_kl": of_all["reverse_kl"],
+    }
+
+
+def wasserstein(real: Features, fake: Features) -> dict[str, Value]:
+    """Of numbers (N, 1): the Wasserstein-1 distance to real ones, and mean and deviation of the samples.
+
+    Exact for sets of any sizes: the integral of |F(x) - G(x)| over both sets' distribution functions.
+    """
+    a, b = (x.features.double().flatten().sort().values for x in (real, fake))
+    every = torch.cat([a, b]).sort().values
+    below = [torch.searchsorted(x, every[:-1], right=True) / len(x) for x in (a, b)]
+    distance = ((below[0] - below[1]).abs() * every.diff()).sum()
+    return {
+        "wasserstein": Value(float(distance)),
+        "sample_mean": Value(float(b.mean())),
+        "sample_std": Value(float(b.std())),
+    }
+
+
 def diversity(real: Features, fake: Features) -> dict[str, Value]:
     return {"diversity": Value(float(both(Diversity(**ALONE), real.features, fake.features)))}
 
@@ -156,7 +193,8 @@ class Score:
     """A score: its function and the metrics it makes.
 
     possible: images of either set without which there is no number. fewest: those, given the sizes of features and
-    classes, without which the number says little. classifier: needs logits. fakes_alone: no real images.
+    classes, without which the number says little. classifier: needs logits. fakes_alone: no real images. only: the
+    one extractor that it is for.
     """
 
     compute: Callable[[Features, Features], dict[str, Value]]
@@ -165,6 +203,7 @@ class Score:
     fewest: Callable[[int, int], int] = lambda features, classes: 2
     classifier: bool = False
     fakes_alone: bool = False
+    only: str | None = None
 
     def images(self, n_real: int, n_fake: int) -> int:
         """The images that there are enough of, or not."""
@@ -188,8 +227,22 @@ SCORES: dict[Name, Score] = {
     "modes": Score(modes, ("modes", "missing_modes", "reverse_kl"), 1, lambda features, classes: 1, classifier=True),
     "diversity": Score(diversity, ("diversity",)),
     "memorisation": Score(memorisation, ("memorised", "authenticity")),
+    "mixture": Score(
+        mixture, ("high_quality", "modes", "missing_modes", "reverse_kl"), 1, classifier=True, only="points"
+    ),
+    "wasserstein": Score(wasserstein, ("wasserstein", "sample_mean", "sample_std"), only="numbers"),
 }
-UP = {"inception_score", "precision", "recall", "density", "coverage", "modes", "diversity", "authenticity"}
+UP = {
+    "inception_score",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "modes",
+    "high_quality",
+    "diversity",
+    "authenticity",
+}
 
 
 def compute(names: Sequence[Name], real: Features, fake: Features, seed: int = 0) -> dict[str, Value]:

@@ -4,10 +4,10 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 
 from gan_lightning import sampling
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.data.base import ImageData, ImageSet, say, to_pixels
+from gan_lightning.data.base import ImageData, ImageSet, say
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor
@@ -38,8 +38,9 @@ class ScoreSettings:
     """How scores are made.
 
     Args:
-        names: the scores; None: FID (KID where there are too few images), precision and recall, modes, diversity.
-        samples: fakes; None: as many as real images.
+        names: the scores; None: those that the data says, for images FID (KID where there are too few images),
+            precision and recall, modes, diversity.
+        samples: fakes; None: as many as the data says, for images as many as real ones.
         real_samples: most real images, the first of their split; None: what the data says, 10,000 for most.
             Memorisation looks at all that were trained on.
         split: the real images to compare with: train (also those that data.subset leaves out), subset, held_out.
@@ -65,17 +66,29 @@ class ScoreSettings:
     force: bool = False
     cache: Path | None = None
 
-    def load(self, default: str) -> Extractor:
-        """The extractor; `default`: where none is named. Raises UserError."""
-        name = self.extractor or default
+    def load(self, default: str, own: Extractor | None = None) -> Extractor:
+        """The extractor; `default`: where none is named; `own`: the only one for this data. Raises UserError."""
+        name = self.extractor or (own.name if own else default)
         if self.inception_weights and name != "inception":
             raise UserError(f"scores.inception_weights={self.inception_weights}: needs scores.extractor=inception")
+        if own:
+            if name != own.name:
+                raise UserError(f"scores.extractor={name}: sees images, and these are points: leave it out")
+            return own
         return load_extractor(name, self.inception_weights if name == "inception" else self.extractor_weights)
 
-    def choose(self, extractor: Extractor, features: int, classes: int, n_real: int, n_fake: int) -> list[Name]:
+    def choose(
+        self,
+        extractor: Extractor,
+        features: int,
+        classes: int,
+        n_real: int,
+        n_fake: int,
+        automatic: Sequence[Name] = AUTOMATIC,
+    ) -> list[Name]:
         """The scores to compute. Raises UserError for one asked for that has too few images or no classifier."""
         chosen: list[Name] = []
-        for name in AUTOMATIC if self.names is None else self.names:
+        for name in automatic if self.names is None else self.names:
             if name == "path_length":
                 continue  # no features, but the generator itself: `Scorer` makes it
             if name not in SCORES:
@@ -83,7 +96,14 @@ class ScoreSettings:
             score = SCORES[name]
             fewest = score.possible if self.force else score.fewest(features, classes)
             reason = None
-            if score.classifier and not classes:
+            special = {
+                metric: key for key, other in SCORES.items() if other.only == extractor.name for metric in other.metrics
+            }
+            if score.only is None and (same := special.keys() & set(score.metrics)):
+                reason = f"{extractor.label} have their own: use {special[same.pop()]}"
+            elif score.only and extractor.name != score.only:
+                reason = f"is for {score.only}, not for what {extractor.label} sees"
+            elif score.classifier and not classes:
                 reason = f"{extractor.label} has no classes"
             elif score.images(n_real, n_fake) < fewest:
                 wanted = f"{fewest} fakes" if score.fakes_alone else f"{fewest} real images and as many fakes"
@@ -115,7 +135,7 @@ def from_first(value: Any) -> Any:
 
 
 def extract(extractor: Extractor, blocks: Iterable[Tensor], device: torch.device, said: Said | None = None) -> Features:
-    """Features of blocks of pixels uint8 (n, C, H, W), as they come."""
+    """Features of blocks of pixels uint8 (n, C, H, W), or of points float32 (n, D, 1, 1), as they come."""
     features: list[Tensor] = []
     logits: list[Tensor] = []
     for pixels in blocks:
@@ -128,7 +148,7 @@ def extract(extractor: Extractor, blocks: Iterable[Tensor], device: torch.device
 
 
 def real_blocks(images: ImageSet, count: int) -> Iterator[Tensor]:
-    """The first `count` images in blocks, uint8 (n, C, H, W)."""
+    """The first `count` images in blocks, as they are stored: uint8 (n, C, H, W), points float32 (n, D, 1, 1)."""
     for first in range(0, count, sampling.BLOCK):
         yield images.__getitems__(range(first, min(first + sampling.BLOCK, count)))["image"]
 
@@ -143,12 +163,14 @@ class Scorer:
         sets = {"train": data.reference, "subset": data.train, "held_out": data.held_out}
         self.images: ImageSet = sets[settings.split]
         self.n_real = min(len(self.images), settings.real_samples or data.score_images)
-        self.n_fake = settings.samples or self.n_real
+        self.n_fake = settings.samples or data.score_samples or self.n_real
         if not self.n_real:
             raise UserError(f"scores.split={settings.split}: there are no such images")
-        self.extractor = settings.load(data.extractor)
+        self.extractor = settings.load(data.extractor, data.own_extractor())
+        self.stored = data.stored
         self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
-        self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake)
+        automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
+        self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake, automatic)
         self.path_length = "path_length" in (settings.names or [])
         if self.path_length:
             distance_of(self.extractor)  # refuses networks that it cannot use
@@ -238,7 +260,7 @@ class Scorer:
             empty = torch.zeros(0, sum(self.sizes), device=self.device).split(self.sizes, 1)
             mine = Features(empty[0], empty[1] if self.sizes[1] else None)
         else:
-            mine = extract(self.extractor, map(to_pixels, drawn), self.device, self.said)
+            mine = extract(self.extractor, map(self.stored, drawn), self.device, self.said)
         if parts == 1:
             return mine
         logits = None if mine.logits is None else together(mine.logits, count, parts)

@@ -25,6 +25,8 @@ class ACGAN(GAN):
         class_weight: of the generator's loss on the class (1 in the paper).
     """
 
+    reads_auxiliary = True
+
     def __init__(self, class_weight: NonNegativeFloat = 1.0, **base: Any) -> None:
         super().__init__(**base)
         if not self.classes:

@@ -32,6 +32,8 @@ class InfoGAN(GAN):
     The discriminator has one `auxiliary` output a value and a continuous code.
     """
 
+    reads_auxiliary = True
+
     def __init__(
         self,
         categorical: Sequence[PositiveInt] = (10,),

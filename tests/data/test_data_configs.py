@@ -21,7 +21,7 @@ def test_config(file: Path) -> None:
         config.data.root = "photos"
     data = instantiate(config.data)
     assert isinstance(data, ImageData)
-    assert (data.batch_size, data.seed, data.workers, data.flip) == (64, 3, 0, False)
+    assert (data.batch_size, data.seed, data.workers, data.flip) == (256 if not data.pictures else 64, 3, 0, False)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -62,3 +62,11 @@ def test_every_parameter_has_a_gradient() -> None:
     generator, discriminator = MLPGenerator(4, [8], 4, 1, batch_norm="all"), MLPDiscriminator([8], 4, 1)
     discriminator(generator(torch.randn(8, 4))).sum().backward()
     assert all(p.grad is not None for p in itertools.chain(generator.parameters(), discriminator.parameters()))
+
+
+def test_an_output_without_bounds() -> None:
+    bounded, free = (MLPGenerator(4, [8], 1, 2, output=output) for output in ("tanh", "none"))
+    free.load_state_dict(bounded.state_dict())
+    z = 100 * torch.randn(50, 4)
+    assert free(z).abs().max() > 1
+    torch.testing.assert_close(free(z).tanh(), bounded(z))

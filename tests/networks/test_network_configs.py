@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
-FIRST = ["mlp", "mlp_gelu", "dcgan", "dcgan_critic"]
+FIRST = ["mlp", "mlp_gelu", "dcgan", "dcgan_critic", "mlp_points"]
 
 
 @pytest.mark.parametrize("name", FIRST)

@@ -1,0 +1,121 @@
+"""The result tables: what is run for each row, and the number that a paper has for it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SHOWN_IMAGES = 200_000  # training images of a row of the leaderboard
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rule in a table.
+
+    published: metric -> what the paper (named in the table) has. without: why a row is not run, or None.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    published: dict[str, str] = field(default_factory=dict)
+    seeds: int | None = None  # None: as many as the table
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that share a protocol.
+
+    needs: the folder of data that `--root` must hold, or None. metrics: those shown, best first.
+    """
+
+    title: str
+    protocol: str
+    common: Sequence[str]
+    rows: Sequence[Row]
+    metrics: dict[str, str]  # name in scores.jsonl -> heading
+    seeds: int = 3
+    needs: str | None = None
+    extra: Callable[[Path], dict[str, float]] | None = None  # of a finished run: further metrics
+
+
+def linear(horizon: int) -> list[str]:
+    """Both learning rates fall to 0 in a straight line over so many generator steps."""
+    return [
+        f"model.{player}_schedule.{key}"
+        for player in ("generator", "discriminator")
+        for key in ("_target_=gan_lightning.schedules.Linear", f"horizon={horizon}")
+    ]
+
+
+def mixture(data: str, published: dict[str, tuple[str, str]]) -> Table:
+    """Ring or grid; published: row -> modes and share of high quality."""
+    rates = ["model.generator_optimizer.lr=1e-3", "model.discriminator_optimizer.lr=1e-3"]
+
+    def row(name: str, *arguments: str, steps: int = 25_000) -> Row:
+        given = published.get(name)
+        paper = {"modes": given[0], "high_quality": given[1]} if given else {}
+        return Row(name, [*arguments, *rates, *linear(steps)], paper)
+
+    return Table(
+        title=f"Modes of the {data}",
+        protocol=(
+            "2,500 samples of the moving average; high quality: within 3 standard deviations of a centre; a mode is "
+            "found when a sample of high quality is nearest to it. 3.2 M points shown, 25,000 minibatches of 128 (for "
+            "wgan_gp 5,000 generator steps). Networks: z 16, G 2×128 ReLU, D 2×128 LeakyReLU, no norm; Adam 1e-3, "
+            "falling to 0 in a straight line, betas of each model's YAML. The papers' networks are larger (PacGAN: G "
+            "4×400, D 3×200 maxout-5, about 400,000 steps), so their numbers are for orientation. unrolled with 0 "
+            "steps is gan, bit for bit."
+        ),
+        common=[
+            f"data={data}",
+            "network@model=mlp_points",
+            "model.generator.batch_norm=none",
+            "data.batch_size=128",
+            "budget.images=3200000",
+            "trainer.max_epochs=null",
+            "scores.every=640000",
+            "samples.every_images=640000",
+        ],
+        rows=[
+            row("gan", "model=gan"),
+            row("unrolled5", "model=unrolled", "model.initialization=default"),
+            row("pacgan2", "model=pacgan", "model.initialization=default", "model.discriminator.pack=2"),
+            row("pacgan4", "model=pacgan", "model.initialization=default", "model.discriminator.pack=4"),
+            row(
+                "minibatch_discrimination",
+                "model=minibatch_discrimination",
+                "model.initialization=default",
+                "model.discriminator.minibatch_kernels=10",
+            ),
+            row("wgan_gp", "model=wgan_gp", "model.penalty_weight=0.1", steps=5_000),
+            row(
+                "rpgan",
+                "model=rpgan",
+                "model.initialization=default",
+                "model.r1_weight=0.01",
+                "model.r2_weight=0.01",
+            ),
+        ],
+        metrics={"modes": "modes", "high_quality": "high quality", "reverse_kl": "reverse KL"},
+        seeds=5,
+    )
+
+
+RING = mixture(
+    "ring",
+    {
+        "gan": ("6.3 (PacGAN T1)", "98.2 %"),
+        "unrolled5": ("7.6 (VEEGAN T1)", "35.6 %"),
+        "pacgan2": ("7.9 (PacGAN T1)", "95.6 %"),
+        "pacgan4": ("7.8 (PacGAN T1)", "–"),
+    },
+)
+GRID = mixture(
+    "grid",
+    {
+        "gan": ("17.3 (PacGAN T1)", "94.8 %"),
+        "unrolled5": ("23.6 (VEEGAN T1)", "16 %"),
+        "pacgan2": ("23.8 (PacGAN T1)", "91.3 %"),
+        "pacgan4": ("24.8 (PacGAN T1)", "–"),
+    },
+)
+TABLES = {"ring": RING, "grid": GRID}
