@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
             if seed < (given.seeds or row.seeds or table.seeds) and (name, row.name, seed) not in done
         ]
         with ThreadPoolExecutor(given.jobs) as pool:
-            list(pool.map(lambda job, name=name: run(name, *job, given.out, given.root), todo))
+            list(pool.map(lambda job, name=name: run(name, job[0], job[1], given.out, given.root), todo))
     PAGE.write_text(page(lines()))
 
 

@@ -102,6 +102,7 @@ class AdversarialModule(LightningModule):
         self.step = step
         self.seed = seed
         self.classes = classes
+        self.class_names: list[str] = []  # by class number, where they are known
         self.optimizer_factories = {"discriminator": discriminator_optimizer, "generator": generator_optimizer}
         self.schedules = {"discriminator": discriminator_schedule, "generator": generator_schedule}
         self.phases = [Phase()]
@@ -161,6 +162,13 @@ class AdversarialModule(LightningModule):
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """What the generator minimises; the discriminator's weights are frozen."""
         raise NotImplementedError
+
+    def code_slices(self) -> dict[str, tuple[int, int]]:
+        """Names of the codes among the latents (N, size), and where each begins and ends: what `traverse=true` shows.
+
+        A width above 1 is a one-hot category, a width of 1 a continuous code in [-1, 1].
+        """
+        return {}
 
     def moved(self, player: PlayerName) -> None:
         """After each step of a player: what a rule changes without a gradient."""

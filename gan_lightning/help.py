@@ -52,6 +52,8 @@ EXAMPLES = {
         f"{PROGRAM} sample checkpoint=latest count=16 output=pictures",
         f"{PROGRAM} sample checkpoint=latest interpolate=true",
         f"{PROGRAM} sample checkpoint=latest nearest=true",
+        f"{PROGRAM} sample checkpoint=latest label=all",
+        f"{PROGRAM} sample checkpoint=latest dataset=true count=10000 output=synthetic",
     ),
     "evaluate": (
         f"{PROGRAM} evaluate checkpoint=latest",

@@ -1,6 +1,6 @@
 """Drawing images from a generator. Nothing here touches the streams that training draws from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,13 +28,14 @@ def evaluation_latents(
 
 
 def evaluation_labels(
-    module: "AdversarialModule", count: int, label: int | None = None, first: int = 0
+    module: "AdversarialModule", count: int, label: int | Sequence[int] | None = None, first: int = 0
 ) -> Tensor | None:
-    """One class for all, or every class in turn, (count,); None for unconditional models."""
+    """One class for all, or these (None: every class) in turn, (count,); None for unconditional models."""
     if not module.classes:
         return None
-    labels = torch.arange(first, first + count, device=module.device) % module.classes
-    return labels if label is None else torch.full_like(labels, label)
+    chosen = range(module.classes) if label is None else [label] if isinstance(label, int) else label
+    places = torch.arange(first, first + count, device=module.device) % len(chosen)
+    return torch.tensor(chosen, device=module.device)[places]
 
 
 @torch.no_grad()
@@ -59,19 +60,26 @@ def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torc
         return network(latents, labels).float()
 
 
-def blocks(
+def blocks(module: "AdversarialModule", count: int, *, ema: bool = True, **settings: Any) -> Iterator[Tensor]:
+    """Images as those of `rendered`, of the generator that `ema` says."""
+    return rendered(module, sampler(module, ema=ema), count, **settings)
+
+
+def rendered(
     module: "AdversarialModule",
+    network: nn.Module,
     count: int,
     *,
     seed: int = 0,
-    label: int | None = None,
+    label: int | Sequence[int] | None = None,
     truncation: float | None = None,
-    ema: bool = True,
     part: int = 0,
     parts: int = 1,
 ) -> Iterator[Tensor]:
-    """Images (up to BLOCK, C, H, W) in [-1, 1] of every `parts`-th block of `count` samples, from block `part` on."""
-    network = sampler(module, ema=ema)
+    """Images (up to BLOCK, C, H, W) in [-1, 1] of every `parts`-th block of `count` samples, from block `part` on.
+
+    network: what `sampler` gave; label: one class, or several in turn.
+    """
     for first in range(BLOCK * part, count, BLOCK * parts):
         size = min(BLOCK, count - first)
         latents = evaluation_latents(module, size, seed, truncation, first)

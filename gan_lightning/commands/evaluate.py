@@ -131,7 +131,7 @@ def files(key: str, folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{key}={folder}: no such folder")
     found = [path for path in walk(folder) if is_image(path)]
-    found = [path for path in found if path.name not in PICTURES or not (path.parent / "00000.png").exists()]
+    found = [path for path in found if path.name not in PICTURES or not any(path.parent.glob("*00000.png"))]
     if not found:
         raise UserError(f"{key}={folder}: no images in it")
     return sorted(found, key=lambda path: hashed(path.relative_to(folder).as_posix()))

@@ -69,6 +69,12 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 
 
+def save_image(image: Tensor, path: Path) -> None:
+    """One image (C, H, W) in [-1, 1] as it is, without a frame."""
+    levels = to_pixels(image).cpu()
+    to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(path)
+
+
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images fetched by lists of indices: never one at a time."""
 
@@ -425,10 +431,10 @@ class ImageData(LightningDataModule):
         """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of."""
         return grid(images)
 
-    def write(self, images: Tensor, folder: Path) -> None:
-        """Samples (N, C, H, W) as files: 00000.png, 00001.png …, without frames."""
-        for index, levels in enumerate(to_pixels(images).cpu()):
-            to_picture(levels.expand(3, -1, -1) if len(levels) == 1 else levels).save(folder / f"{index:05d}.png")
+    def write(self, images: Tensor, folder: Path, prefix: str = "") -> None:
+        """Samples (N, C, H, W) as files: <prefix>00000.png, <prefix>00001.png …"""
+        for index, image in enumerate(images):
+            save_image(image, folder / f"{prefix}{index:05d}.png")
 
     def description(self) -> str:
         """What there is to train on, for people."""

@@ -77,10 +77,12 @@ class Points(ImageData):
                 f"{type(self).__name__} has points anywhere: use network@model=mlp_points"
             )
 
-    def write(self, images: Tensor, folder: Path) -> None:
-        """points.csv: a row a sample, its coordinates."""
+    def write(self, images: Tensor, folder: Path, prefix: str = "") -> None:
+        """<prefix>points.csv: a row a sample, its coordinates."""
         names = ",".join(("x", "y", "z")[: self.channels])
-        np.savetxt(folder / "points.csv", images.flatten(1).cpu().numpy(), "%.9g", ",", header=names, comments="")
+        np.savetxt(
+            folder / f"{prefix}points.csv", images.flatten(1).cpu().numpy(), "%.9g", ",", header=names, comments=""
+        )
 
     def description(self) -> str:
         return f"{len(self.train):,} points of {self.channels} coordinate{'s' if self.channels > 1 else ''}"
