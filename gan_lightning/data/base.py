@@ -103,10 +103,11 @@ class Resident:
 
 
 class Minibatches(ImageSet):
-    """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...)."""
+    """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...); size None: (1, n, ...)."""
 
-    def __init__(self, images: ImageSet, size: int, flips: Tensor | None) -> None:
-        self.images, self.size, self.flips = images, size, flips
+    def __init__(self, images: ImageSet, size: int | None, flips: Tensor | None) -> None:
+        self.images, self.flips = images, flips
+        self.shape = (1, -1) if size is None else (-1, size)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,7 +116,7 @@ class Minibatches(ImageSet):
         batch = self.images.__getitems__(indices)
         if self.flips is not None:
             batch["flip"] = self.flips[torch.tensor(indices, dtype=torch.int64)]
-        return {key: value.unflatten(0, (-1, self.size)) for key, value in batch.items()}  # (K, B, ...)
+        return {key: value.unflatten(0, self.shape) for key, value in batch.items()}  # (K, B, ...)
 
 
 def as_it_is(batch: Any) -> Any:
@@ -139,7 +140,11 @@ class ImageData(LightningDataModule):
         workers: NonNegativeInt = 0,
         flip: bool = False,
         device_gb: PositiveFloat = 2.0,
+        sampling: Literal["shuffled", "poisson"] = "shuffled",
     ) -> None:
+        """sampling: "shuffled" goes through all images in a fresh order every epoch; with "poisson" every image is in a
+        minibatch with probability `batch_size` / N by itself, so that sizes differ, and an epoch has as many of them.
+        """
         super().__init__()
         self.batch_size = batch_size
         self.image_size = image_size
@@ -148,6 +153,7 @@ class ImageData(LightningDataModule):
         self.workers = workers
         self.flip = flip
         self.device_gb = device_gb
+        self.sampling = sampling
         self.classes: list[str] = []
         self._loaded = False
         self._resident: InMemory | None = None
@@ -200,19 +206,33 @@ class ImageData(LightningDataModule):
 
         K is `per_batch`, less in the last batch. "flip" (K, B) says which images to mirror, when `flip` is on. With
         `world` devices the minibatch of each is its part of the global one, so that together they see one order.
-        Images that fit there come from `device` (the CPU).
+        Images that fit there come from `device` (the CPU). Poisson sampling: batches (1, n, ...), for one device.
         """
         size, count = self.minibatch_size(world, accumulate), self.epoch_length(world, accumulate)
-        order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
-        mine = order[: count * world * size].view(count, world, size)[start:, rank]  # (minibatches left, B)
+        poisson = self.sampling == "poisson"
+        if poisson:
+            groups = [self.poisson(size, epoch, number) for number in range(start, count)]
+        else:
+            order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
+            mine = order[: count * world * size].view(count, world, size)[start:, rank]  # (minibatches left, B)
+            groups = [group for group in mine.split(per_batch) if len(group)]
         flips = None
         if self.flip:
             flips = torch.randint(2, (len(self.train),), generator=generator(self.seed, "flip", epoch)).bool()
-        groups = [group for group in mine.split(per_batch) if len(group)]
         resident = self.resident(device or torch.device("cpu"))
         if resident:
             return Resident(resident, groups, None if flips is None else flips.to(resident.images.device))
-        return self._loader(Minibatches(self.train, size, flips), [group.flatten().tolist() for group in groups], epoch)
+        images = Minibatches(self.train, None if poisson else size, flips)
+        return self._loader(images, [group.flatten().tolist() for group in groups], epoch)
+
+    def poisson(self, size: int, epoch: int, number: int) -> Tensor:
+        """The images of one minibatch, (1, n), each there with probability size / N: n is `size` on average.
+
+        A run that goes on with another size never meets the same draw again: that would not be independent.
+        """
+        images, stream = len(self.train), generator(self.seed, "poisson", size, epoch, number)
+        numbers = torch.rand(images, generator=stream, dtype=torch.float64)  # float32 rounds the probability
+        return (numbers < size / images).nonzero().T
 
     def resident(self, device: torch.device) -> InMemory | None:
         """The training images on the device, if they are in memory, fit there and no workers are asked for."""
@@ -264,6 +284,8 @@ class ImageData(LightningDataModule):
 
     def per_batch(self, step: Step, trainer: Trainer) -> int:
         """K, the minibatches of a Lightning batch."""
+        if self.sampling == "poisson":
+            return 1
         images = self.minibatch_size(trainer.world_size, step.accumulate)
         values = self.channels * self.image_size**2
         return minibatches_per_batch(step, trainer.strategy.root_device, images, values)
