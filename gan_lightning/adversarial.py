@@ -22,6 +22,7 @@ from gan_lightning.data.base import say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import EMA
+from gan_lightning.errors import UserError
 from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
@@ -63,6 +64,8 @@ class AdversarialModule(LightningModule):
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
+    data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
+    no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
 
     def __init__(
         self,
@@ -170,8 +173,17 @@ class AdversarialModule(LightningModule):
         """
         return {}
 
+    def count(self, batch: Batch) -> int:
+        """How many fakes a minibatch is given, and as how many training images it counts."""
+        return len(batch["image"])
+
     def moved(self, player: PlayerName) -> None:
         """After each step of a player: what a rule changes without a gradient."""
+
+    def check_run(self, trainer: Any, data: Any) -> None:
+        """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""
+        if data.sampling != self.data_sampling:
+            raise UserError(f"data.sampling={data.sampling}: {type(self).__name__} needs {self.data_sampling}")
 
     # ---- turns ------------------------------------------------------------------------------------------------------
 
@@ -199,11 +211,11 @@ class AdversarialModule(LightningModule):
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
         seed_everything(stream_seed(self.seed, "networks", self.counters.minibatches, self.global_rank))
         self.turns.play(self, batch, turn)
-        self.advance(turn, len(batch["image"]) * self.trainer.world_size)
+        self.advance(turn, self.count(batch) * self.trainer.world_size)
 
     def play(self, batch: Batch, turn: Turn) -> None:
         """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
-        count, phase, larger = len(batch["image"]), turn.phase, self.step.generator_batch
+        count, phase, larger = self.count(batch), turn.phase, self.step.generator_batch
         batch, latents = self.prepare(batch, count, "")
         share = turn.discriminator and turn.generator and self.step.accumulate == larger == 1
         if turn.generator and not share:
@@ -319,6 +331,7 @@ class AdversarialModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Chooses what makes the run fast, before there are optimizers."""
+        self.check_run(self.trainer, cast(Any, self.trainer).datamodule)
         self.to(memory_format=torch.channels_last if wants_channels_last(self.step, self) else torch.contiguous_format)
         precision = self.trainer.precision_plugin
         self.scaler = precision.scaler if isinstance(precision, MixedPrecision) else None

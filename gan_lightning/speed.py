@@ -77,6 +77,8 @@ def why_no_graphs(module: "AdversarialModule", trainer: Trainer) -> str | None:
         return "several devices"
     if step.accumulate > 1:
         return f"step.accumulate={step.accumulate}"
+    if module.no_graphs:
+        return module.no_graphs
     precision = trainer.precision_plugin
     if isinstance(precision, MixedPrecision) and precision.scaler is not None:
         return f"precision {trainer.precision} looks at its loss scale on the host"

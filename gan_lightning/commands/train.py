@@ -212,6 +212,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         [make(folder, seen) for make in instantiate(settings["logger"]).values() if make],
         ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
     )
+    module.check_run(trainer, data)
     if module.step.graphs == "on" and (reason := why_no_graphs(module, trainer)):
         raise UserError(f"step.graphs=on: {reason}")
     if first:

@@ -192,10 +192,11 @@ class Resident:
 
 
 class Minibatches(ImageSet):
-    """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...)."""
+    """The same images as groups of minibatches: every tensor (n, ...) becomes (K, B, ...); size None: (1, n, ...)."""
 
-    def __init__(self, images: ImageSet, size: int, flips: Tensor | None) -> None:
-        self.images, self.size, self.flips = images, size, flips
+    def __init__(self, images: ImageSet, size: int | None, flips: Tensor | None) -> None:
+        self.images, self.flips = images, flips
+        self.shape = (1, -1) if size is None else (-1, size)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -204,7 +205,7 @@ class Minibatches(ImageSet):
         batch = self.images.__getitems__(indices)
         if self.flips is not None:
             batch["flip"] = self.flips[torch.tensor(indices, dtype=torch.int64)]
-        return {key: value.unflatten(0, (-1, self.size)) for key, value in batch.items()}  # (K, B, ...)
+        return {key: value.unflatten(0, self.shape) for key, value in batch.items()}  # (K, B, ...)
 
 
 def as_it_is(batch: Any) -> Any:
@@ -243,7 +244,11 @@ class ImageData(LightningDataModule):
         classes: NonNegativeInt = 0,
         subset: PositiveFraction | None = None,
         per_class: PositiveInt | None = None,
+        sampling: Literal["shuffled", "poisson"] = "shuffled",
     ) -> None:
+        """sampling: "shuffled" goes through all images in a fresh order every epoch; with "poisson" every image is in a
+        minibatch with probability `batch_size` / N by itself, so that sizes differ, and an epoch has as many of them.
+        """
         super().__init__()
         if subset is not None and per_class is not None:
             raise ValueError(f"per_class={per_class}: and data.subset={subset} say different things; give one of them")
@@ -258,6 +263,7 @@ class ImageData(LightningDataModule):
         self.subset = subset
         self.per_class = per_class
         self.class_names: list[str] = []
+        self.sampling = sampling
         self._loaded = False
         self._resident: Indexed | None = None
         self._said_smaller = False
@@ -330,19 +336,33 @@ class ImageData(LightningDataModule):
 
         K is `per_batch`, less in the last batch. "flip" (K, B) says which images to mirror, when `flip` is on. With
         `world` devices the minibatch of each is its part of the global one, so that together they see one order.
-        Images that fit there come from `device` (the CPU).
+        Images that fit there come from `device` (the CPU). Poisson sampling: batches (1, n, ...), for one device.
         """
         size, count = self.minibatch_size(world, accumulate), self.epoch_length(world, accumulate)
-        order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
-        mine = order[: count * world * size].view(count, world, size)[start:, rank]  # (minibatches left, B)
+        poisson = self.sampling == "poisson"
+        if poisson:
+            groups = [self.poisson(size, epoch, number) for number in range(start, count)]
+        else:
+            order = torch.randperm(len(self.train), generator=generator(self.seed, "order", epoch))
+            mine = order[: count * world * size].view(count, world, size)[start:, rank]  # (minibatches left, B)
+            groups = [group for group in mine.split(per_batch) if len(group)]
         flips = None
         if self.flip:
             flips = torch.randint(2, (len(self.train),), generator=generator(self.seed, "flip", epoch)).bool()
-        groups = [group for group in mine.split(per_batch) if len(group)]
         resident = self.resident(device or torch.device("cpu"))
         if resident:
             return Resident(resident, groups, None if flips is None else flips.to(resident.labels.device))
-        return self._loader(Minibatches(self.train, size, flips), [group.flatten().tolist() for group in groups], epoch)
+        images = Minibatches(self.train, None if poisson else size, flips)
+        return self._loader(images, [group.flatten().tolist() for group in groups], epoch)
+
+    def poisson(self, size: int, epoch: int, number: int) -> Tensor:
+        """The images of one minibatch, (1, n), each there with probability size / N: n is `size` on average.
+
+        A run that goes on with another size never meets the same draw again: that would not be independent.
+        """
+        images, stream = len(self.train), generator(self.seed, "poisson", size, epoch, number)
+        numbers = torch.rand(images, generator=stream, dtype=torch.float64)  # float32 rounds the probability
+        return (numbers < size / images).nonzero().T
 
     def resident(self, device: torch.device) -> Indexed | None:
         """The training images on the device, if they are in memory, fit there and no workers are asked for."""
@@ -394,6 +414,8 @@ class ImageData(LightningDataModule):
 
     def per_batch(self, step: Step, trainer: Trainer) -> int:
         """K, the minibatches of a Lightning batch."""
+        if self.sampling == "poisson":
+            return 1
         images = self.minibatch_size(trainer.world_size, step.accumulate)
         values = self.channels * self.image_size**2
         return minibatches_per_batch(step, trainer.strategy.root_device, images, values)
