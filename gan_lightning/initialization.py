@@ -8,6 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from gan_lightning.networks.conditional import LabelEmbedding
+
 Scheme = Literal["default", "dcgan", "xavier", "he", "orthogonal"]
 
 
@@ -29,7 +31,7 @@ def initialize(network: nn.Module, scheme: Scheme) -> None:
             nn.init.zeros_(module.bias)
 
 
-def initialize_weight(module: _ConvNd | nn.Linear, scheme: Scheme) -> None:
+def initialize_weight(module: _ConvNd | nn.Linear | LabelEmbedding, scheme: Scheme) -> None:
     """Draw one layer's weight (out, in, ...), or (in, out, ...) where the convolution is transposed."""
     weight = module.weight
     parametrized = parametrize.is_parametrized(module, "weight")
@@ -48,7 +50,7 @@ def initialize_weight(module: _ConvNd | nn.Linear, scheme: Scheme) -> None:
             _ = module.weight
 
 
-def fan_in(module: _ConvNd | nn.Linear, weight: Tensor) -> float:
+def fan_in(module: _ConvNd | nn.Linear | LabelEmbedding, weight: Tensor) -> float:
     """How many inputs an output sums: a transposed convolution spreads its kernel over stride² outputs."""
     if isinstance(module, _ConvTransposeNd):
         return weight[:, 0].numel() / module.groups / math.prod(module.stride)
