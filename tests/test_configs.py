@@ -31,7 +31,7 @@ def on_a_folder(choice: str) -> bool:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_builds_at_full_size(choice: str) -> None:
-    arguments = [choice, *POINTS.get(choice, []), *(["data.root=."] if on_a_folder(choice) else [])]
+    arguments = [choice, *POINTS.get(choice, []), *(["data.root=.", "data.classes=10"] if on_a_folder(choice) else [])]
     settings = check(compose("train", arguments, Settings), Settings)
     with torch.device("meta"):
         module = instantiate(settings["model"])
