@@ -108,6 +108,6 @@ class MinibatchDiscrimination(nn.Module):
         self.tensor = nn.Parameter(torch.empty(features, kernels * dims).normal_(0, 0.05))  # T
 
     def forward(self, features: Tensor) -> Tensor:
-        projected = (features @ self.tensor).unflatten(1, (self.kernels, -1))  # (N, kernels, dims)
-        distance = (projected[:, None] - projected).abs().sum(3)  # (N, N, kernels)
-        return torch.exp(-distance).sum(1) - 1
+        projected = (features @ self.tensor).float().unflatten(1, (self.kernels, -1)).transpose(0, 1)
+        distance = torch.cdist(projected, projected, p=1)  # (kernels, N, dims) -> (kernels, N, N)
+        return torch.exp(-distance).sum(2).T - 1
