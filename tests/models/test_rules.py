@@ -231,7 +231,7 @@ def test_the_classes_of_acgan_are_learned(tmp_path: Path) -> None:
     held_out = Blobs()
     held_out.setup()
     batch = held_out.held_out.__getitems__(range(16))
-    images = held_out.on_after_batch_transfer({key: value for key, value in batch.items()}, 0)["image"]
+    images = held_out.on_after_batch_transfer(batch, 0)["image"]
     right = module.outputs(images)[1].argmax(1) == batch["label"]
     assert right.float().mean() > 0.9  # a quarter by chance
     samples = module.sample(64)
