@@ -189,11 +189,12 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     data: ImageData = instantiate(settings["data"])
     module: AdversarialModule = instantiate(settings["model"])
     module.config = settings
-    data.check_generator(module.generator)
+    data.check_model(module)
     data.setup()  # before the folder: a file that cannot be read leaves nothing behind
-    if data.minibatch_size(1, module.step.accumulate) == 1 and any(
-        isinstance(m, nn.BatchNorm1d) for m in module.modules()
-    ):
+    size, pack = data.minibatch_size(1, module.step.accumulate), getattr(module.discriminator, "pack", 1)
+    if size % pack:
+        raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={pack}")
+    if size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
         raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))

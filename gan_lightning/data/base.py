@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision.utils import make_grid
@@ -446,8 +446,8 @@ class ImageData(LightningDataModule):
         """The only extractor (metrics/extractors.py) for this data; None: any that sees images."""
         return None
 
-    def check_generator(self, generator: nn.Module) -> None:
-        """Raises UserError for a generator that cannot make such data."""
+    def check_model(self, module: Any) -> None:
+        """Raises UserError for a model that cannot be trained on such data."""
 
     def picture(self, images: Tensor, module: Any = None) -> Tensor:
         """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of."""

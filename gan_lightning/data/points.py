@@ -70,10 +70,13 @@ class Points(ImageData):
         """Points are kept as they are."""
         return images.detach().float()
 
-    def check_generator(self, generator: nn.Module) -> None:
-        if isinstance(list(generator.modules())[-1], nn.Tanh):
+    def check_model(self, module: Any) -> None:
+        if module.augment.policy:
+            policy = ",".join(module.augment.policy)
+            raise UserError(f"model.augment=[{policy}]: is for images, and {type(self).__name__} has points")
+        if isinstance(list(module.generator.modules())[-1], nn.Tanh):
             raise UserError(
-                f"model.generator: {type(generator).__name__} makes numbers from -1 to 1 (tanh) and "
+                f"model.generator: {type(module.generator).__name__} makes numbers from -1 to 1 (tanh) and "
                 f"{type(self).__name__} has points anywhere: use network@model=mlp_points"
             )
 

@@ -15,12 +15,23 @@ from gan_lightning.networks.conditional import one_hot
 from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.types import Fraction, NonNegativeInt, PositiveInt
 
-Activation = Literal["relu", "leaky_relu", "gelu", "tanh"]
+Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "maxout"]
+PIECES = 5  # of a maxout unit, as in Lin et al. 2018
 
 
-def activate(name: Activation) -> nn.Module:
-    """A fresh activation layer."""
-    return {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "tanh": nn.Tanh()}[name]
+class Maxout(nn.Module):
+    """The largest of every PIECES numbers (Goodfellow et al. 2013, eq. 1): (N, PIECES · width) -> (N, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, PIECES)).amax(2)
+
+
+def dense(width: int, next_width: int, activation: Activation, batch_norm: bool = False) -> list[nn.Module]:
+    """A linear layer, BatchNorm where asked, and the activation: (N, width) -> (N, next_width)."""
+    functions = {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "tanh": nn.Tanh()}
+    units = next_width * PIECES if activation == "maxout" else next_width
+    norm = [nn.BatchNorm1d(units)] if batch_norm else []
+    return [nn.Linear(width, units), *norm, functions.get(activation, Maxout())]
 
 
 class MLPGenerator(nn.Module):
@@ -48,10 +59,8 @@ class MLPGenerator(nn.Module):
         layers: list[nn.Module] = []
         width = latent_size + classes
         for index, next_width in enumerate(hidden):
-            layers.append(nn.Linear(width, next_width))
-            if batch_norm == "all" or (batch_norm == "but_first" and index > 0):
-                layers.append(nn.BatchNorm1d(next_width))
-            layers.append(activate(activation))
+            normalised = batch_norm == "all" or (batch_norm == "but_first" and index > 0)
+            layers += dense(width, next_width, activation, normalised)
             width = next_width
         layers.append(nn.Linear(width, math.prod(self.image_shape)))
         if output == "tanh":
@@ -83,7 +92,7 @@ class MLPDiscriminator(Discriminator):
         layers: list[nn.Module] = []
         width = self.inputs(channels * image_size**2)
         for next_width in hidden:
-            layers += [nn.Linear(width, next_width), activate(activation)]
+            layers += dense(width, next_width, activation)
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))
             width = next_width

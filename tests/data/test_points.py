@@ -304,3 +304,9 @@ def test_evaluate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {line["metric"]: line["value"] for line in lines}["high_quality"] == pytest.approx(
         float(mixture_modes(points, ring.centres(), ring.std)[1])
     )
+
+
+def test_points_are_not_augmented(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.augment=\[translation\]"):
+        run(["data=ring", *MODEL, "trainer=debug", "model.augment=[translation]", f"hydra.run.dir={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()

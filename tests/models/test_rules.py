@@ -13,6 +13,8 @@ from torch.func import functional_call
 
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.commands.train import run
+from gan_lightning.errors import UserError
 from gan_lightning.models.acgan import ACGAN
 from gan_lightning.models.began import BEGAN
 from gan_lightning.models.cgan import ConditionalGAN
@@ -442,3 +444,10 @@ def test_began_judges_by_how_well_it_restores() -> None:
     assert latents.abs().max() <= 1
     assert latents.std() == pytest.approx(3**-0.5, abs=0.02)
     assert module.draw_latents(100, torch.Generator(), 0.3).abs().max() <= 0.3
+
+
+def test_minibatches_hold_whole_packs(tmp_path: Path) -> None:
+    arguments = ["model=pacgan", "trainer=debug", "data.batch_size=9", f"hydra.run.dir={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match=r"data\.batch_size=9: is no multiple of model\.discriminator\.pack=2"):
+        run(arguments)
+    assert not (tmp_path / "run").exists()

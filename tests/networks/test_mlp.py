@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lightning.networks.mlp import Activation, MLPDiscriminator, MLPGenerator
+from gan_lightning.networks.mlp import PIECES, Activation, Maxout, MLPDiscriminator, MLPGenerator
 
 
 def count(network: nn.Module) -> int:
@@ -23,6 +23,19 @@ def test_parameter_counts() -> None:
         discriminator = MLPDiscriminator([512, 256], 28, 1)
     assert count(generator) == 1_510_032  # PyTorch-GAN's GAN and WGAN
     assert count(discriminator) == 533_505
+
+
+def test_parameter_counts_of_the_toy_networks() -> None:
+    """Metz et al. 2017: z of 256 numbers, two layers of 128, points in the plane; counted by hand."""
+    assert count(MLPGenerator(256, [128, 128], 1, 2, "tanh", output="none")) == 49_666
+    assert count(MLPDiscriminator([128, 128], 1, 2, "tanh")) == 17_025
+
+
+def test_maxout_takes_the_largest_of_its_pieces() -> None:
+    network, z = MLPGenerator(3, [4], 1, 2, "maxout", "all", output="none"), torch.randn(6, 3)
+    linear, norm, _, last = network.layers
+    pieces = norm(linear(z)).view(6, 4, PIECES)
+    torch.testing.assert_close(network(z).flatten(1), last(pieces.max(2).values))
 
 
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (5, 3), (32, 3)])
@@ -50,9 +63,11 @@ def test_activations_and_dropout() -> None:
         ("relu", nn.ReLU),
         ("leaky_relu", nn.LeakyReLU),
         ("gelu", nn.GELU),
+        ("tanh", nn.Tanh),
+        ("maxout", Maxout),
     ]
     for name, kind in kinds:
-        assert of_type(MLPGenerator(4, [8, 8], 4, 1, activation=name), kind) == 2
+        assert of_type(MLPGenerator(4, [8, 8], 4, 1, activation=name, output="none"), kind) == 2
         assert of_type(MLPDiscriminator([8, 8], 4, 1, activation=name), kind) == 2
     assert of_type(MLPDiscriminator([8, 8], 4, 1, dropout=0.3), nn.Dropout) == 2
     assert of_type(MLPDiscriminator([8, 8], 4, 1), nn.Dropout) == 0
