@@ -19,13 +19,20 @@ from typing import Any
 
 import torch
 
+import gan_lightning
 from benchmarks.machine import describe
+from benchmarks.synthetic import BATCH, as_they_are, classify, filled
 from benchmarks.tables import TABLES, Row, Table
+from gan_lightning.commands.loading import load_data, stored_config
+from gan_lightning.data.base import to_pixels
+from gan_lightning.metrics.extractors import load_extractor
+from gan_lightning.metrics.fit_classifiers import Labelled, everything
 
 RESULTS = Path(__file__).parent / "results" / "reproduced.jsonl"
 PAGE = Path(__file__).parent / "results.md"
 LOCK = Lock()
 ALWAYS = ("trainer.enable_progress_bar=false",)
+SAMPLES, STEPS = 10_000, 300  # with labels, and steps of a classifier on them
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for name in [] if given.write else given.table:
         table = TABLES[name]
+        work = look if table.of else run
         if table.needs and not given.root:
             parser.error(f"{name}: --root= must name {table.needs}")
         rows = [row for row in table.rows if not given.rows or row.name in given.rows.split(",")]
@@ -51,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             if seed < (given.seeds or row.seeds or table.seeds) and (name, row.name, seed) not in done
         ]
         with ThreadPoolExecutor(given.jobs) as pool:
-            list(pool.map(lambda job, name=name: run(name, job[0], job[1], given.out, given.root), todo))
+            list(pool.map(lambda job, name=name, work=work: work(name, job[0], job[1], given.out, given.root), todo))
     PAGE.write_text(page(lines()))
 
 
@@ -82,24 +90,61 @@ def run(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
         curve.setdefault(record["metric"], []).append((record["images"], record["value"]))
     last = records[-1]
     scores = {metric: points[-1][1] for metric, points in curve.items()}
-    if table.extra:
-        scores |= table.extra(folder)
-    machine = describe("cuda" if torch.cuda.is_available() else "cpu", 1)
+    add(
+        name,
+        row,
+        seed,
+        scores,
+        curve=curve,
+        images=last["images"],
+        generator_steps=last["step"],
+        samples=last["n_fake"],
+        real=last["n_real"],
+        extractor=f"{last['extractor']} v{last['version']}",
+        minutes=round((time.time() - began) / 60, 2),
+        training_minutes=round(last["seconds"] / 60, 2),
+    )
+
+
+def look(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
+    """A line on a run of another table: what its labels are worth."""
+    table, began = TABLES[name], time.time()
+    assert table.of
+    folder = out / table.of / f"{row.name}-{seed}"
+    if not folder.exists():
+        print(f"{name} {row.name} seed {seed}: needs the run of the table {table.of} in {folder}")
+        return
+    torch.set_num_threads(1)
+    module, data = gan_lightning.load(folder), load_data(stored_config(folder, [f"data.root={root}"] if root else []))
+    samples, labels = to_pixels(module.sample(SAMPLES, seed=seed + 1)), torch.arange(SAMPLES) % module.classes
+    extractor = load_extractor(data.extractor)
+    found = torch.cat([extractor(block)[1].argmax(1) for block in samples.split(500)])  # type: ignore[union-attr]
+    real, test = everything(data.train), everything(data.held_out)
+    stream = torch.Generator().manual_seed(seed)
+
+    def learned_from(training: Labelled) -> float:
+        return classify(filled(training, STEPS * BATCH, stream), as_they_are, test, seed)
+
+    scores = {
+        "on_samples": float((found == labels).float().mean()),
+        "from_samples": learned_from((samples, labels)),
+        "from_real": learned_from((real[0][:SAMPLES], real[1][:SAMPLES])),
+    }
+    minutes = round((time.time() - began) / 60, 2)
+    add(name, row, seed, scores, samples=SAMPLES, real=len(test[1]), extractor=extractor.label, minutes=minutes)
+
+
+def add(name: str, row: Row, seed: int, scores: dict[str, float], **more: Any) -> None:
+    """A line in the results, and one on the screen."""
+    table = TABLES[name]
     line = {
         "table": name,
         "row": row.name,
         "seed": seed,
         "scores": scores,
-        "curve": curve,
-        "images": last["images"],
-        "generator_steps": last["step"],
-        "samples": last["n_fake"],
-        "real": last["n_real"],
-        "extractor": f"{last['extractor']} v{last['version']}",
-        "minutes": round((time.time() - began) / 60, 2),
-        "training_minutes": round(last["seconds"] / 60, 2),
+        **more,
         "command": "python -m gan_lightning " + " ".join(command(table, row, seed)),
-        "machine": machine,
+        "machine": describe("cuda" if torch.cuda.is_available() else "cpu", 1),
         "date": time.strftime("%Y-%m-%d"),
     }
     with LOCK, RESULTS.open("a") as file:

@@ -1,17 +1,14 @@
 """The result tables: what is run for each row, and the number that a paper has for it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-
-SHOWN_IMAGES = 200_000  # training images of a row of the leaderboard
 
 
 @dataclass(frozen=True)
 class Row:
     """A rule in a table.
 
-    published: metric -> what the paper (named in the table) has. without: why a row is not run, or None.
+    published: metric -> what a paper has.
     """
 
     name: str
@@ -24,7 +21,8 @@ class Row:
 class Table:
     """Rows that share a protocol.
 
-    needs: the folder of data that `--root` must hold, or None. metrics: those shown, best first.
+    needs: the folder of data that `--root` must hold, or None. metrics: those shown, best first. of: the table whose
+    runs it looks at, or None for runs of its own.
     """
 
     title: str
@@ -34,7 +32,7 @@ class Table:
     metrics: dict[str, str]  # name in scores.jsonl -> heading
     seeds: int = 3
     needs: str | None = None
-    extra: Callable[[Path], dict[str, float]] | None = None  # of a finished run: further metrics
+    of: str | None = None
 
 
 def linear(horizon: int) -> list[str]:
@@ -58,12 +56,12 @@ def mixture(data: str, published: dict[str, tuple[str, str]]) -> Table:
     return Table(
         title=f"Modes of the {data}",
         protocol=(
-            "2,500 samples of the moving average; high quality: within 3 standard deviations of a centre; a mode is "
-            "found when a sample of high quality is nearest to it. 3.2 M points shown, 25,000 minibatches of 128 (for "
-            "wgan_gp 5,000 generator steps). Networks: z 2, G 3×128 ReLU, D 3×128 LeakyReLU, no norm; Adam 1e-3, "
-            "falling to 0 in a straight line, betas of each model's YAML. The papers' networks are larger (PacGAN: G "
-            "4×400, D 3×200 maxout-5, about 400,000 steps), so their numbers are for orientation. unrolled with 0 "
-            "steps is gan, bit for bit."
+            "2,500 samples of the moving average; high quality: within 3 standard deviations of a centre; a mode is"
+            " found when a sample of high quality is nearest to it. 3.2 M points shown, 25,000 minibatches of 128 "
+            "(for wgan_gp 5,000 generator steps). Networks: z 2, G 3×128 ReLU, D 3×128 LeakyReLU, no norm; Adam "
+            "1e-3, falling to 0 in a straight line, betas of each model's YAML. The papers' networks are larger "
+            "(PacGAN: G 4×400, D 3×200 maxout-5, about 400,000 steps), so their numbers are for orientation. "
+            "unrolled with 0 steps is gan, bit for bit."
         ),
         common=[
             f"data={data}",
@@ -135,11 +133,12 @@ def digits(name: str, *arguments: str, networks: Sequence[str] = SMALL, paper: s
 LEADERBOARD = Table(
     title="MNIST, all rules",
     protocol=(
-        "FID with the `digits` extractor (v1) of 10,000 samples of the moving average against the 10,000 test images, "
-        "beside it the classes found among the samples. 200,000 training images shown in minibatches of 64. Networks: "
-        "DCGAN with base_channels=16 and PyTorch's initialisation (N(0, 0.02) is for widths of 64 and more: with 16 "
-        "`dcgan` stays grey); ResNets with base_channels=8. Rules with five critic steps make a fifth of the generator "
-        "steps. Published FIDs are of Inception and longer runs: for orientation, never to compare."
+        "FID with the `digits` extractor (v1) of 10,000 samples of the moving average against the 10,000 test "
+        "images, beside it the classes found among the samples. 200,000 training images shown in minibatches of 64."
+        " Networks: DCGAN with base_channels=16 and PyTorch's initialisation (N(0, 0.02) is for widths of 64 and "
+        "more: with 16 `dcgan` stays grey); ResNets with base_channels=8. Rules with five critic steps make a fifth"
+        " of the generator steps. Published FIDs are of Inception and longer runs: for orientation, never to "
+        "compare."
     ),
     common=[
         "data=mnist",
@@ -179,4 +178,106 @@ LEADERBOARD = Table(
     metrics={"fid": "FID", "modes": "classes"},
     needs="MNIST/raw",
 )
-TABLES = {"ring": RING, "grid": GRID, "mnist": LEADERBOARD}
+
+
+def stacked(name: str, modes: str, divergence: str, *arguments: str) -> Row:
+    """A rule on Stacked-MNIST, with D half as wide as G."""
+    return Row(name, arguments, {"modes": modes, "reverse_kl": divergence})
+
+
+STACKED = Table(
+    title="Stacked-MNIST, D half of G",
+    protocol=(
+        "Modes of 1,000 and KL(samples ‖ data) by 26,000 samples of the moving average, each colour classified by "
+        "the `digits` extractor; 26,000 of the data have a KL of about 0.04 for their number alone. In the way of "
+        "Metz et al. 2017 (a discriminator with half of the generator's channels), with DCGAN's networks in place "
+        "of theirs: G base_channels=32, D base_channels=16, PyTorch's initialisation. 640,000 images shown in "
+        "minibatches of 64, 10,000 generator steps, where the papers make 100,000. RpGAN's published numbers are of"
+        " R3GAN's small ResNet and never to be mixed with the others."
+    ),
+    common=[
+        "data=stacked_mnist",
+        "model.initialization=default",
+        "model.generator.base_channels=32",
+        "model.discriminator.base_channels=16",
+        "budget.images=640000",
+        "trainer.max_epochs=null",
+        "scores.names=[modes]",
+        "scores.every=160000",
+        "samples.every_images=320000",
+    ],
+    rows=[
+        stacked("dcgan", "628 (Metz et al. 2017)", "2.58", "model=dcgan"),
+        stacked("pacgan2", "840.7 (PacGAN)", "1.00", "model=pacgan"),
+        stacked("rpgan", "1000 (R3GAN)", "0.078", "model=rpgan"),
+        stacked("wgan_gp", "959 (R3GAN's table)", "0.73", "model=wgan_gp"),
+        stacked("unrolled5", "732 (Metz et al. 2017)", "1.66", "model=unrolled"),
+    ],
+    metrics={"modes": "modes", "reverse_kl": "reverse KL"},
+    seeds=3,
+    needs="MNIST/raw",
+)
+CONDITIONAL = Table(
+    title="Labels on MNIST",
+    protocol=(
+        "Runs of the table above. On samples: share of 10,000 samples, a tenth of each class, whose class the "
+        "`digits` extractor, trained on real images, finds. From samples: accuracy on the 10,000 test images of a "
+        "small classifier trained on these samples alone, beside that of one trained in the same way on 10,000 real"
+        " images. GAN-test and GAN-train of Shmelkov et al. 2018."
+    ),
+    common=LEADERBOARD.common,
+    rows=[row for row in LEADERBOARD.rows if row.name in ("conditional_dcgan", "acgan", "projection", "sagan")],
+    metrics={"on_samples": "on samples", "from_samples": "from samples", "from_real": "from real"},
+    needs="MNIST/raw",
+    of="mnist",
+)
+RESNETS = ["model.generator.base_channels=32", "model.discriminator.base_channels=32", "step.critic_steps=2"]
+AUGMENTED = ["model.augment=[color,translation,cutout]"]
+
+
+def objects(name: str, *arguments: str, paper: str = "–") -> list[Row]:
+    """A rule on all of the images and on a tenth of them, without and with DiffAugment."""
+    return [
+        Row(f"{name}{share}{views}", [*arguments, *subset, *augment], {"fid": paper} if not (share or views) else {})
+        for share, subset in (("", []), (" 10 %", ["data.subset=0.1"]))
+        for views, augment in (("", []), (" + DiffAugment", AUGMENTED))
+    ]
+
+
+CIFAR = Table(
+    title="CIFAR-10",
+    protocol=(
+        "FID with the `objects` extractor (v1) of 10,000 samples of the moving average against 10,000 training "
+        "images (all, also those that a subset leaves out). The folder holds the first 20,000 training images; "
+        "200,000 shown, in minibatches of 64; ResNets with base_channels=32 and two critic steps, wgan_gp with "
+        "DCGAN's networks of 32. Published: Inception, 50,000 images, 50,000 and more generator steps: for "
+        "orientation."
+    ),
+    common=[
+        "data=image_folder",
+        "data.image_size=32",
+        "data.held_out=0.0",
+        "budget.images=200000",
+        "trainer.max_epochs=null",
+        "scores.names=[fid]",
+        "scores.samples=10000",
+        "scores.every=100000",
+        "samples.every_images=100000",
+    ],
+    rows=[
+        *objects("sngan", "model=sngan", *RESNETS, paper="16.77 (mimicry)"),
+        *objects("wgan_gp", "model=wgan_gp", *RESNETS, paper="22.29 (mimicry)"),
+        *objects("projection", "model=projection", *RESNETS, paper="10.84 (mimicry)"),
+    ],
+    metrics={"fid": "FID"},
+    seeds=1,
+    needs="the class folders of CIFAR-10",
+)
+TABLES = {
+    "ring": RING,
+    "grid": GRID,
+    "stacked_mnist": STACKED,
+    "mnist": LEADERBOARD,
+    "conditional": CONDITIONAL,
+    "cifar10": CIFAR,
+}
