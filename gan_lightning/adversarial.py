@@ -206,8 +206,10 @@ class AdversarialModule(LightningModule):
         turn = next_turn(self.step, self.phase, self.counters, self.log_every)
         self.log_due, self.penalty_due = turn.log, turn.penalty
         self.augment.set_progress(self.counters.images)
-        for name in turn.movers:
-            self.keep(name, {"learning_rate": self.players[name].set_learning_rate(self.counters.generator_steps)})
+        for name, player in self.players.items():  # also of who rests: a checkpoint holds the rate of its moment
+            rate = player.set_learning_rate(self.counters.generator_steps)
+            if name in turn.movers:
+                self.keep(name, {"learning_rate": rate})
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
         seed_everything(stream_seed(self.seed, "networks", self.counters.minibatches, self.global_rank))
         self.turns.play(self, batch, turn)

@@ -53,7 +53,7 @@ EXAMPLES = {
         f"{PROGRAM} sample checkpoint=latest interpolate=true",
         f"{PROGRAM} sample checkpoint=latest nearest=true",
         f"{PROGRAM} sample checkpoint=latest label=all",
-        f"{PROGRAM} sample checkpoint=latest dataset=true count=10000 output=synthetic",
+        f"{PROGRAM} sample checkpoint=latest dataset=true count=9000",
     ),
     "evaluate": (
         f"{PROGRAM} evaluate checkpoint=latest",
