@@ -170,6 +170,8 @@ class Scorer:
         self.stored = data.stored
         self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
         automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
+        # points often begin further apart than real ones, and the right way is nearer
+        self.glanced: list[Name] = [*(["diversity"] if data.pictures else []), *(["modes"] if self.sizes[1] else [])]
         self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake, automatic)
         self.path_length = "path_length" in (settings.names or [])
         if self.path_length:
@@ -239,8 +241,7 @@ class Scorer:
         fakes = self.fake(module, GLANCED)
         if world()[0]:
             return from_first(None)
-        names: list[Name] = ["diversity", "modes"] if self.sizes[1] else ["diversity"]
-        found = compute(names, self.real, fakes, self.settings.seed)
+        found = compute(self.glanced, self.real, fakes, self.settings.seed)
         return from_first({name: value.value for name, value in found.items()})
 
     def fake(self, module: AdversarialModule, count: int, *, ema: bool = True) -> Features:

@@ -23,6 +23,8 @@ from gan_lightning.errors import UserError
 from gan_lightning.metrics.modes import mixture_modes
 from gan_lightning.metrics.scores import Features, compute
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings, extract, real_blocks
+from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
+from tests.support import game
 
 KINDS = (Ring, Grid, Spiral, Gaussian1D)
 MODEL = ["model=gan", "network@model=mlp_points", "trainer.accelerator=cpu", "trainer.enable_progress_bar=false"]
@@ -310,3 +312,12 @@ def test_points_are_not_augmented(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.augment=\[translation\]"):
         run(["data=ring", *MODEL, "trainer=debug", "model.augment=[translation]", f"hydra.run.dir={tmp_path / 'run'}"])
     assert not (tmp_path / "run").exists()
+
+
+def test_samples_that_come_together_raise_no_alarm(tmp_path: Path) -> None:
+    """One Gaussian is narrower than what a generator begins with."""
+    data = build(Gaussian1D)
+    data.setup()
+    scorer = Scorer(ScoreSettings(cache=tmp_path), data)
+    module = game(generator=MLPGenerator(4, [8], 1, 1, output="none"), discriminator=MLPDiscriminator([8], 1, 1))
+    assert scorer.glance(module) == {}
