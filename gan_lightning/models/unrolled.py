@@ -75,7 +75,8 @@ class Unrolled(GAN):
 
         for step in range(1, self.unrolled_steps + 1):
             self._ahead = ahead()
-            loss = self.discriminator_loss(batch, fakes)["loss"]
+            with torch.autocast(fakes.device.type, enabled=False):  # BatchNorm's second derivatives are NaN in float16
+                loss = self.discriminator_loss(batch, fakes.float())["loss"]
             (gradient,) = torch.autograd.grad(loss, weights, create_graph=True)
             weights, mean, square = adam(weights, gradient, mean, square, taken + step, optimizer.param_groups[0])
         return ahead()
