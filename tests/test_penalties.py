@@ -70,7 +70,7 @@ def test_weight_gradients_equal_finite_differences() -> None:
     torch.manual_seed(0)
     critic = MLPDiscriminator([8], image_size=4, channels=2, activation="gelu")
     real, fake, mixing = images()
-    weight = critic.get_parameter("layers.0.weight")
+    weight = critic.get_parameter("trunk.0.weight")
 
     def total() -> Tensor:
         return gradient_penalty(critic, real, fake, mixing).mean() + r1(critic, real).mean()
@@ -96,7 +96,7 @@ def test_inputs_are_detached() -> None:
     penalty.sum().backward()
     assert source.grad is None
     assert real.grad is None
-    assert critic.get_parameter("layers.0.weight").grad is not None
+    assert critic.get_parameter("trunk.0.weight").grad is not None
 
 
 def test_zero_gradient_gives_no_nan() -> None:

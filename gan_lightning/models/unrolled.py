@@ -77,7 +77,7 @@ class Unrolled(GAN):
         for step in range(1, self.unrolled_steps + 1):
             self._ahead = ahead()
             with torch.autocast(fakes.device.type, enabled=False):  # BatchNorm's second derivatives are NaN in float16
-                loss = self.discriminator_loss(batch, fakes.float())["loss"]
+                loss = self.discriminator_loss(batch, fakes.to(weights.dtype))["loss"]
             (gradient,) = torch.autograd.grad(loss, weights, create_graph=True)
             weights, mean, square = adam(weights, gradient, mean, square, taken + step, optimizer.param_groups[0])
         return ahead()
