@@ -1,4 +1,7 @@
-"""Every file in conf/ composes, builds at its full size, and at test size runs three batches."""
+"""Every file in conf/ composes, builds at its full size, and at test size runs three batches.
+
+Most models run by default in test_matrix.py alone.
+"""
 
 from pathlib import Path
 
@@ -17,6 +20,8 @@ MLP_POINTS = ["model=gan", "network@model=mlp_points"]
 POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}
 NARROW = ("base_channels=4", "attention=null")
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
+RUN = [c for c in CHOICES if c != "trainer=default"]
+QUICK = {f"model={name}" for name in ("gan", "wgan", "acgan", "infogan", "began", "sagan", "dpgan")}
 
 
 def test_every_group_is_exercised() -> None:
@@ -39,7 +44,10 @@ def test_builds_at_full_size(choice: str) -> None:
     assert len(optimizers) == 2
 
 
-@pytest.mark.parametrize("choice", [c for c in CHOICES if c != "trainer=default"])
+@pytest.mark.parametrize(
+    "choice",
+    [pytest.param(c, marks=[pytest.mark.slow] if c.startswith("model=") and c not in QUICK else []) for c in RUN],
+)
 def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")
     data = POINTS.get(choice, [])
@@ -52,7 +60,7 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         write_idx(tmp_path / "MNIST" / "raw")
         write_idx(tmp_path / "FashionMNIST" / "raw")
         data = [f"data.root={tmp_path}", "data.download=false"]
-    if name == "stacked_mnist":
+    if "stacked_mnist" in name:
         data.append("data.images=300")
     if group == "experiment":  # which has the last word, also over trainer=debug
         data += ["budget.generator_steps=3", "data.batch_size=8"]

@@ -53,32 +53,41 @@ def test_a_rule_is_one_short_file_and_one_yaml() -> None:
     assert len(files[RULE].splitlines()) <= 60
 
 
-def test_the_example_trains_and_learns(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def train_example(clone: Path, steps: int) -> None:
+    """Trains the example in its clone by the command line, in the folder `run`."""
     arguments = [
         "model=wgan_div",
         "data=digits",
         "model.generator.base_channels=16",
         "model.discriminator.base_channels=16",
         "data.batch_size=32",
-        "budget.generator_steps=220",
+        f"budget.generator_steps={steps}",
         "trainer.accelerator=cpu",
-        "trainer.log_every_n_steps=100",
+        "trainer.log_every_n_steps=10",
         "samples.every_images=100000000",
         "samples.count=4",
         "scores=off",
-        "hydra.run.dir=run",
+        f"hydra.run.dir=run-{steps}",
     ]
     environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONSAFEPATH": "1"}
     line = [sys.executable, "-m", "gan_lightning", *arguments]
     done = subprocess.run(line, cwd=clone, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    with (clone / "run" / "metrics.csv").open() as file:
+
+
+def test_the_example_trains(clone: Path) -> None:
+    train_example(clone, 6)
+    with (clone / "run-6" / "metrics.csv").open() as file:
         penalties = [float(row["D/gradient_penalty"]) for row in csv.DictReader(file)]
     assert penalties
     assert all(penalty > 0 for penalty in penalties)
 
+
+@pytest.mark.slow
+def test_the_example_learns(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_example(clone, 220)
     monkeypatch.setattr(models, "__path__", [str(clone / "gan_lightning" / "models")])
-    trained = load(clone / "run")
+    trained = load(clone / "run-220")
     assert trained.config is not None
     torch.manual_seed(0)
     untrained = instantiate(trained.config["model"])
