@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
 def command(table: Table, row: Row, seed: int) -> list[str]:
     """What a person types after `python -m gan_lightning`, but for folders."""
     root = ["data.root=ROOT"] if table.needs else []
-    return [*row.arguments, *table.common, *root, f"seed={seed}"]
+    return [*table.common, *row.arguments, *root, f"seed={seed}"]
 
 
 def run(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:

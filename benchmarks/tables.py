@@ -136,9 +136,9 @@ LEADERBOARD = Table(
         "FID with the `digits` extractor (v1) of 10,000 samples of the moving average against the 10,000 test "
         "images, beside it the classes found among the samples. 200,000 training images shown in minibatches of 64."
         " Networks: DCGAN with base_channels=16 and PyTorch's initialisation (N(0, 0.02) is for widths of 64 and "
-        "more: with 16 `dcgan` stays grey); ResNets with base_channels=8. Rules with five critic steps make a fifth"
-        " of the generator steps. Published FIDs are of Inception and longer runs: for orientation, never to "
-        "compare."
+        "more: with 16 `dcgan` stays grey); ResNets and BEGAN's networks (Glorot weights) with base_channels=8. "
+        "Rules with five critic steps make a fifth of the generator steps. Published FIDs are of Inception and "
+        "longer runs: for orientation, never to compare."
     ),
     common=[
         "data=mnist",
@@ -165,7 +165,7 @@ LEADERBOARD = Table(
         digits("minibatch_discrimination"),
         digits("feature_matching"),
         digits("unrolled"),
-        digits("began"),
+        digits("began", "model=began", "model.initialization=xavier", networks=NARROW),
         digits("infogan"),
         digits("conditional_dcgan"),
         digits("acgan"),
