@@ -185,12 +185,13 @@ def page(made: list[dict[str, Any]]) -> str:
             minutes = f"{statistics.median(line['minutes'] for line in runs):.1f}" if runs else "–"
             cells += [str(len(runs)), minutes, f"`{' '.join(row.arguments)}`"]
             parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
         if of_table:
             machine = of_table[0]["machine"]
             where = machine["gpu"] or f"{machine['cpu']}, one thread a run of {machine['cores']} shared cores"
             parts.append(
-                f"\nEvery row: `python -m gan_lightning <command> {' '.join(table.common)}"
-                f"{' data.root=ROOT' if table.needs else ''} seed=0 …`. {where}; torch {machine['torch']}, Lightning "
+                f"Every row: `python -m gan_lightning {' '.join(table.common)} <command>"
+                f"{' data.root=ROOT' if table.needs else ''} seed=<seed>`. {where}; torch {machine['torch']}, Lightning "
                 f"{machine['lightning']}; {of_table[0]['date']}. The machine was busy with other work: minutes are an "
                 "upper bound.\n"
             )

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+PLAYERS = ("generator", "discriminator")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,23 +37,23 @@ class Table:
     of: str | None = None
 
 
-def linear(horizon: int) -> list[str]:
+def linear(steps: int) -> list[str]:
     """Both learning rates fall to 0 in a straight line over so many generator steps."""
-    return [
-        f"model.{player}_schedule.{key}"
-        for player in ("generator", "discriminator")
-        for key in ("_target_=gan_lightning.schedules.Linear", f"horizon={horizon}")
-    ]
+    kinds = [f"model.{player}_schedule._target_=gan_lightning.schedules.Linear" for player in PLAYERS]
+    return [*kinds, *horizon(steps)]
+
+
+def horizon(steps: int) -> list[str]:
+    """Where they are 0."""
+    return [f"model.{player}_schedule.horizon={steps}" for player in PLAYERS]
 
 
 def mixture(data: str, published: dict[str, tuple[str, str]]) -> Table:
     """Ring or grid; published: row -> modes and share of high quality."""
-    rates = ["model.generator_optimizer.lr=1e-3", "model.discriminator_optimizer.lr=1e-3"]
 
-    def row(name: str, *arguments: str, steps: int = 25_000) -> Row:
+    def row(name: str, *arguments: str) -> Row:
         given = published.get(name)
-        paper = {"modes": given[0], "high_quality": given[1]} if given else {}
-        return Row(name, [*rates, *linear(steps), *arguments], paper)
+        return Row(name, arguments, {"modes": given[0], "high_quality": given[1]} if given else {})
 
     return Table(
         title=f"Modes of the {data}",
@@ -75,6 +77,9 @@ def mixture(data: str, published: dict[str, tuple[str, str]]) -> Table:
             "trainer.max_epochs=null",
             "scores.every=640000",
             "samples.every_images=640000",
+            "model.generator_optimizer.lr=1e-3",
+            "model.discriminator_optimizer.lr=1e-3",
+            *linear(25_000),
         ],
         rows=[
             row("gan", "model=gan"),
@@ -86,7 +91,7 @@ def mixture(data: str, published: dict[str, tuple[str, str]]) -> Table:
                 "model.initialization=default",
                 "model.discriminator.minibatch_kernels=10",
             ),
-            row("wgan_gp", "model=wgan_gp", "model.penalty_weight=0.1", steps=5_000),
+            row("wgan_gp", "model=wgan_gp", "model.penalty_weight=0.1", *horizon(5_000)),
             row(
                 "rpgan",
                 "model=rpgan",
@@ -119,8 +124,8 @@ GRID = mixture(
         "pacgan4": ("24.8 (PacGAN T1)", "–"),
     },
 )
-SMALL = [f"model.{network}.base_channels=16" for network in ("generator", "discriminator")]
-NARROW = [f"model.{network}.base_channels=8" for network in ("generator", "discriminator")]
+SMALL = [f"model.{network}.base_channels=16" for network in PLAYERS]
+NARROW = [f"model.{network}.base_channels=8" for network in PLAYERS]
 LUCIC = "Lucic et al. 2018, Inception"
 
 
