@@ -192,8 +192,8 @@ def page(made: list[dict[str, Any]]) -> str:
             parts.append(
                 f"Every row: `python -m gan_lightning {' '.join(table.common)} <command>"
                 f"{' data.root=ROOT' if table.needs else ''} seed=<seed>`. {where}; torch {machine['torch']}, "
-                f"Lightning {machine['lightning']}; {of_table[0]['date']}. The machine was busy with other work: minutes are an "
-                "upper bound.\n"
+                f"Lightning {machine['lightning']}; {of_table[0]['date']}. The machine was busy with other work: "
+                "minutes are an upper bound.\n"
             )
     return "\n".join(parts) + "\n"
 
