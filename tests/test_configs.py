@@ -62,8 +62,6 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         data = [f"data.root={tmp_path}", "data.download=false"]
     if "stacked_mnist" in name:
         data.append("data.images=300")
-    if group == "experiment":  # which has the last word, also over trainer=debug
-        data += ["budget.generator_steps=3", "data.batch_size=8"]
     debug = [] if group == "trainer" else ["trainer=debug"]
     folder = tmp_path / "run"
     assert run([choice, *debug, *data, "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
