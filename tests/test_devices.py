@@ -37,7 +37,10 @@ def start(
     "model",
     [
         ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
-        ["model=wgan_gp", "network@model=mlp", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+        pytest.param(  # test_matrix.py has it too, beside other rules
+            ["model=wgan_gp", "network@model=mlp", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["gan", "wgan_gp"],
 )
@@ -73,6 +76,7 @@ sys.exit(rank.main() if "LOCAL_RANK" in os.environ else main())
 """
 
 
+@pytest.mark.slow  # as test_matrix.py does
 def test_ranks_end_bit_identical(tmp_path: Path) -> None:
     folder, program = tmp_path / "run", tmp_path / "hooked.py"
     program.write_text(HOOKED)

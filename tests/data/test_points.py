@@ -240,6 +240,7 @@ def values_of(folder: Path) -> dict[str, float]:
     return {line["metric"]: line["value"] for line in map(json.loads, (folder / "scores.jsonl").open())}
 
 
+@pytest.mark.slow  # that a GAN learns points is shown by the Gaussian
 def test_a_gan_finds_the_ring(tmp_path: Path) -> None:
     steps = ["budget.generator_steps=2000", "data.std=0.05", "model.ema.half_life=20000"]
     assert run(["data=ring", *MODEL, *RARELY, *steps, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
