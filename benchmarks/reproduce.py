@@ -163,7 +163,8 @@ def lines() -> list[dict[str, Any]]:
 
 def spread(values: list[float], digits: int = 3) -> str:
     """Mean and standard deviation over seeds."""
-    mean = f"{statistics.mean(values):.{digits}g}"
+    mean = statistics.mean(values)
+    mean = f"{mean:.1f}" if mean >= 100 else f"{mean:.{digits}g}"
     return f"{mean} ± {statistics.stdev(values):.2g}" if len(values) > 1 else mean
 
 

@@ -105,7 +105,6 @@ class AdversarialModule(LightningModule):
         self.step = step
         self.seed = seed
         self.classes = classes
-        self.class_names: list[str] = []  # by class number, where they are known
         self.optimizer_factories = {"discriminator": discriminator_optimizer, "generator": generator_optimizer}
         self.schedules = {"discriminator": discriminator_schedule, "generator": generator_schedule}
         self.phases = [Phase()]

@@ -8,7 +8,6 @@ Differs from the paper: under mixed precision the unrolled steps are in float32;
 the generator.
 """
 
-import inspect
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -36,8 +35,14 @@ class Unrolled(GAN):
         super().__init__(**base)
         factory = self.optimizer_factories["discriminator"]
         made_by = factory.func if isinstance(factory, partial) else factory
-        if unrolled_steps and not (inspect.isclass(made_by) and issubclass(made_by, torch.optim.Adam)):
+        if unrolled_steps and made_by is not torch.optim.Adam:
             raise ValueError("discriminator_optimizer: unrolled steps are those of torch.optim.Adam")
+        given = factory.keywords if isinstance(factory, partial) else {}
+        for key in ("weight_decay", "amsgrad", "maximize"):
+            if unrolled_steps and given.get(key):
+                raise ValueError(f"discriminator_optimizer.{key}={given[key]}: unrolled steps are without it")
+        if unrolled_steps and self.step.discriminator_clip:
+            raise ValueError(f"step.discriminator_clip={self.step.discriminator_clip}: unrolled steps are not clipped")
         self.unrolled_steps = unrolled_steps
         self._ahead: dict[str, Tensor] | None = None  # weights and buffers that judge in place of its own
 

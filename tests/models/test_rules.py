@@ -404,9 +404,18 @@ def test_without_unrolled_steps_it_is_the_gan(tmp_path: Path) -> None:
     torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
-def test_unrolling_needs_adam() -> None:
-    with pytest.raises(ValueError, match="discriminator_optimizer"):
-        game(Unrolled, discriminator_optimizer=partial(torch.optim.SGD, lr=0.1))
+@pytest.mark.parametrize(
+    ("optimizer", "step", "message"),
+    [
+        (partial(torch.optim.SGD, lr=0.1), Step(), r"discriminator_optimizer: .*Adam"),
+        (partial(torch.optim.AdamW, lr=0.1), Step(), r"discriminator_optimizer: .*Adam"),
+        (partial(torch.optim.Adam, lr=0.1, weight_decay=0.5), Step(), r"discriminator_optimizer\.weight_decay=0\.5"),
+        (partial(torch.optim.Adam, lr=0.1), Step(discriminator_clip=1.0), r"step\.discriminator_clip=1\.0"),
+    ],
+)
+def test_unrolling_refuses_steps_that_it_does_not_make(optimizer: Any, step: Step, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        game(Unrolled, discriminator_optimizer=optimizer, step=step)
 
 
 # ---- BEGAN ----------------------------------------------------------------------------------------------------------
