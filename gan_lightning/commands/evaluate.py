@@ -236,11 +236,14 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
     """Means over the held-out images of everything that the two losses return, with networks in eval mode."""
     network = sampler(module, ema=ema)
     module.log_due = True  # with the statistics
+    pack = getattr(module.discriminator, "pack", 1)
     sums: dict[str, float] = defaultdict(float)
     images = 0
     for batch in data.val_dataloader():
-        batch = data.on_after_batch_transfer({key: value.to(module.device) for key, value in batch.items()}, 0)
-        count = len(batch["image"])
+        count = len(batch["image"]) // pack * pack  # whole packs
+        if not count:
+            continue
+        batch = data.on_after_batch_transfer({key: value[:count].to(module.device) for key, value in batch.items()}, 0)
         labels = evaluation_labels(module, count, first=images)
         if labels is not None:
             batch["fake_label"] = labels

@@ -290,11 +290,12 @@ class Gaussian1D(Points):
 @torch.no_grad()
 def discriminator_on(module: Any, x: Any) -> Any:
     """The sigmoid of the discriminator's logits at numbers x (N,): (N,), between 0 and 1."""
-    training = module.discriminator.training
-    module.discriminator.eval()  # no dropout, and statistics stay as they are
+    training = module.training
+    module.eval()  # no dropout, no noise, and statistics stay as they are
     points = torch.tensor(x, dtype=torch.float32, device=module.device)[:, None, None, None]
-    labels = torch.zeros(len(x), dtype=torch.int64, device=module.device)
+    points = points.repeat_interleave(getattr(module.discriminator, "pack", 1), 0)  # a pack of one number
+    labels = torch.zeros(len(points), dtype=torch.int64, device=module.device)
     with torch.autocast(module.device.type, enabled=False):
         judged = module.judge(points, labels).float().sigmoid().cpu().double().numpy()
-    module.discriminator.train(training)
+    module.train(training)
     return judged

@@ -18,7 +18,7 @@ from gan_lightning.commands import evaluate, sample
 from gan_lightning.commands.train import run
 from gan_lightning.data.base import Resident
 from gan_lightning.data.plots import BLUE, GREEN, ticks
-from gan_lightning.data.points import Gaussian1D, Grid, Mixture, Points, Ring, Spiral
+from gan_lightning.data.points import Gaussian1D, Grid, Mixture, Points, Ring, Spiral, discriminator_on
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.modes import mixture_modes
 from gan_lightning.metrics.scores import Features, compute
@@ -138,10 +138,14 @@ def near(picture: Tensor, colour: tuple[int, int, int], within: int = 60) -> Ten
     return (picture.int() - torch.tensor(colour)[:, None, None]).abs().amax(0) < within
 
 
-class Judge:
+class Judge(nn.Module):
     """A model of which only the discriminator is there: D(x) = 1 below 4, else 1/4."""
 
-    device, discriminator, classes = torch.device("cpu"), nn.Dropout(0.5), 0
+    device, classes = torch.device("cpu"), 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminator = nn.Dropout(0.5)
 
     class counters:
         generator_steps = 1234
@@ -322,3 +326,18 @@ def test_samples_that_come_together_raise_no_alarm(tmp_path: Path) -> None:
     scorer = Scorer(ScoreSettings(cache=tmp_path), data)
     module = game(generator=MLPGenerator(4, [8], 1, 1, output="none"), discriminator=MLPDiscriminator([8], 1, 1))
     assert scorer.glance(module) == {}
+
+
+@pytest.mark.parametrize("model", ["pacgan", "gan"])
+def test_the_curve_of_packs_and_noise_is_of_single_numbers(model: str, tmp_path: Path) -> None:
+    arguments = [f"model={model}", "network@model=mlp_points", "data=gaussian_1d", "model.instance_noise=0.5"]
+    packs = ["model.discriminator.pack=2"] if model == "pacgan" else []
+    folder = tmp_path / "run"
+    assert run([*arguments, *packs, "trainer=debug", "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
+    module = load(folder)
+    x = np.linspace(-1, 1, 7)
+    module.train()
+    curves = [discriminator_on(module, x) for _ in range(2)]
+    assert curves[0].shape == (7,)
+    assert np.array_equal(*curves)
+    assert module.training
