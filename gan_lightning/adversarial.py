@@ -89,10 +89,17 @@ class AdversarialModule(LightningModule):
         known[1] = known[1] or getattr(discriminator, "auxiliary", 0)
         for network, its_classes in zip((generator, discriminator), known, strict=True):
             if classes and its_classes < classes:  # networks that use labels say how many
-                raise ValueError(f"classes={classes}: {type(network).__name__} takes no labels")
+                raise ValueError(
+                    f"{type(network).__name__} takes no labels, and there are {classes} classes: choose networks that "
+                    "do, such as network@model=cgan or dcgan_conditional"
+                )
         auxiliary = getattr(discriminator, "auxiliary", 0)
         if auxiliary and not self.reads_auxiliary:
             raise ValueError(f"discriminator.auxiliary={auxiliary}: {type(self).__name__} has no use for such outputs")
+        if instance_noise_images and not instance_noise:
+            raise ValueError(
+                f"instance_noise_images={instance_noise_images}: there is no noise; set instance_noise too"
+            )
         if step.penalty_every > 1 and not self.penalised:
             raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
         self.automatic_optimization = False
@@ -181,8 +188,36 @@ class AdversarialModule(LightningModule):
 
     def check_run(self, trainer: Any, data: Any) -> None:
         """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""
+        size = data.minibatch_size(trainer.world_size, self.step.accumulate)
+        if size % self.pack:
+            raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={self.pack}")
         if data.sampling != self.data_sampling:
             raise UserError(f"data.sampling={data.sampling}: {type(self).__name__} needs {self.data_sampling}")
+
+    @property
+    def pack(self) -> int:
+        """How many images the discriminator judges together."""
+        return getattr(self.discriminator, "pack", 1)
+
+    @torch.no_grad()
+    def check_networks(self, shape: tuple[int, ...]) -> None:
+        """Makes and judges a few images, which are to be of `shape` (C, H, W).
+
+        Raises ValueError where networks, rule and data do not fit; RuntimeError where a network cannot be run at all.
+        """
+        count, device = 2 * self.pack, next(self.generator.parameters()).device
+        self.eval()
+        latents = tree_map(lambda t: t.to(device), self.draw_latents(count, torch.Generator()))
+        labels = torch.zeros(count, dtype=torch.int64, device=device) if self.classes else None
+        made = self.generate({} if labels is None else {"fake_label": labels}, latents)
+        if made.shape[1:] != shape:
+            raise ValueError(f"{type(self.generator).__name__} makes {tuple(made.shape[1:])}, the data are {shape}")
+        judged = self.judge(made, labels).shape
+        if judged != (2,):
+            raise ValueError(
+                f"{type(self.discriminator).__name__} gives {tuple(judged)} for {count} images, "
+                f"{type(self).__name__} needs one number for each {'pack' if self.pack > 1 else 'image'}"
+            )
 
     # ---- turns ------------------------------------------------------------------------------------------------------
 

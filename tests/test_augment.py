@@ -110,3 +110,8 @@ def test_interrupted_runs_go_on_with_the_same_views(tmp_path: Path) -> None:
     plain = game()
     fit(plain, Blobs(), tmp_path / "plain", max_epochs=2)
     assert not torch.equal(plain.discriminator.trunk[0].weight, whole.discriminator.trunk[0].weight)
+
+
+def test_falling_noise_needs_noise() -> None:
+    with pytest.raises(ValueError, match="instance_noise_images=80: there is no noise"):
+        game(instance_noise_images=80)

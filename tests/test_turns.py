@@ -352,8 +352,9 @@ def test_smoothing_needs_probabilities(key: str, loss: losses.Name) -> None:
 
 def test_label_smoothing_and_noise() -> None:
     module = game(label_smoothing=0.1, fake_label_smoothing=0.2)
-    assert module.labels(4) == {"real_label": 0.9, "fake_label": 0.2}
-    noisy = game(label_smoothing=0.1, label_noise=0.25).labels(4000)
+    assert module.labels(4, 4) == {"real_label": 0.9, "fake_label": 0.2}
+    noisy = game(label_smoothing=0.1, label_noise=0.25).labels(4000, 6000)
+    assert (len(noisy["real_label"]), len(noisy["fake_label"])) == (4000, 6000)
     assert sorted(noisy["real_label"].unique().tolist()) == pytest.approx([0.1, 0.9])
     assert (noisy["real_label"] < 0.5).float().mean() == pytest.approx(0.25, abs=0.03)
     assert noisy["fake_label"].mean() == pytest.approx(0.25, abs=0.03)

@@ -236,11 +236,10 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
     """Means over the held-out images of everything that the two losses return, with networks in eval mode."""
     network = sampler(module, ema=ema)
     module.log_due = True  # with the statistics
-    pack = getattr(module.discriminator, "pack", 1)
     sums: dict[str, float] = defaultdict(float)
     images = 0
     for batch in data.val_dataloader():
-        count = len(batch["image"]) // pack * pack  # whole packs
+        count = len(batch["image"]) // module.pack * module.pack
         if not count:
             continue
         batch = data.on_after_batch_transfer({key: value[:count].to(module.device) for key, value in batch.items()}, 0)

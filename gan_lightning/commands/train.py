@@ -103,8 +103,9 @@ def sets(argument: str, key: str) -> bool:
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The same settings, once everything about them that can be known without work is known to be right."""
     check_models({"data": settings["data"]})
-    instantiate(settings["data"]).check()  # before the models: what they are built for, such as classes, is found there
-    check_models(settings)
+    data: ImageData = instantiate(settings["data"])
+    data.check()  # before the models: what they are built for, such as classes, is found there
+    check_networks(check_models(settings)["model"], settings["model"], data)
     budget = settings["budget"]
     if settings["trainer"].get("max_epochs") is None and not any(
         budget.get(key) for key in ("images", "generator_steps", "minutes")
@@ -115,6 +116,19 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["weights"]:
         find_checkpoint(Path(settings["weights"]), key="weights")
     return settings
+
+
+def check_networks(module: AdversarialModule, node: dict[str, Any], data: ImageData) -> None:
+    """Raises UserError where networks, rule and data do not fit; `module`: built of `node` on the meta device."""
+    shape = data.channels, data.image_size, data.image_size
+    try:
+        try:
+            module.check_networks(shape)
+        except RuntimeError:  # perhaps of a network that needs numbers
+            instantiate(node).check_networks(shape)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"model: these networks do not fit: {reason}; choose others with network@model=…") from error
 
 
 def start(settings: dict[str, Any], folder: Path) -> int:
@@ -191,10 +205,9 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     module.config = settings
     data.check_model(module)
     data.setup()  # before the folder: a file that cannot be read leaves nothing behind
-    size, pack = data.minibatch_size(1, module.step.accumulate), getattr(module.discriminator, "pack", 1)
-    if size % pack:
-        raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={pack}")
-    if size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in module.modules()):
+    if data.minibatch_size(1, module.step.accumulate) == 1 and any(
+        isinstance(m, nn.BatchNorm1d) for m in module.modules()
+    ):
         raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))

@@ -14,20 +14,21 @@ from gan_lightning.config.signatures import locate
 from gan_lightning.errors import UserError
 
 
-def check_models(config: Mapping[str, Any]) -> None:
+def check_models(config: Mapping[str, Any]) -> dict[str, Any]:
     """Build every root node on the meta device, where nothing is computed: constructors refuse contradictions."""
     import torch  # here: an unknown key must not wait for it
 
     unresolved = as_config(config)
     checker = Checker(unresolved, ())
-    resolved = resolve(unresolved)
+    resolved, built = resolve(unresolved), {}
     for key, node in resolved.items():
         if isinstance(node, Mapping) and "_target_" in node:
             try:
                 with torch.device("meta"):
-                    instantiate(node)
+                    built[key] = instantiate(node)
             except InstantiationException as error:
                 raise refused(key, error, checker, resolved) from error
+    return built
 
 
 def instantiate(node: Mapping[str, Any], **arguments: Any) -> Any:

@@ -289,7 +289,9 @@ class ImageData(LightningDataModule):
             return images
         counts = images.labels.bincount(minlength=len(self.class_names))
         if self.subset is not None:
-            wanted = (counts * self.subset).round().clamp_min(1)
+            wanted = (counts * self.subset).round()
+            if not wanted.all():
+                raise UserError(f"data.subset={self.subset}: leaves no image of a class of {int(counts.min())}")
             return images.subset(rows_of(images.labels, wanted))
         assert self.per_class is not None
         given = f"data.per_class={self.per_class}"

@@ -293,7 +293,7 @@ def discriminator_on(module: Any, x: Any) -> Any:
     training = module.training
     module.eval()  # no dropout, no noise, and statistics stay as they are
     points = torch.tensor(x, dtype=torch.float32, device=module.device)[:, None, None, None]
-    points = points.repeat_interleave(getattr(module.discriminator, "pack", 1), 0)  # a pack of one number
+    points = points.repeat_interleave(module.pack, 0)  # a pack of one number
     labels = torch.zeros(len(points), dtype=torch.int64, device=module.device)
     with torch.autocast(module.device.type, enabled=False):
         judged = module.judge(points, labels).float().sigmoid().cpu().double().numpy()

@@ -31,6 +31,12 @@ class ACGAN(GAN):
         super().__init__(**base)
         if not self.classes:
             raise ValueError("classes=0: AC-GAN needs data with labels")
+        outputs = getattr(self.discriminator, "auxiliary", 0)
+        if outputs != self.classes or self.discriminator.classes:
+            raise ValueError(
+                f"discriminator.auxiliary={outputs}: AC-GAN needs an output for each of {self.classes} classes, of a "
+                "discriminator that is not told the class; use network@model=acgan"
+            )
         if self.pair.needs_real:
             raise ValueError("loss: the generator of AC-GAN is not shown real images; use nonsaturating or hinge")
         self.class_weight = class_weight

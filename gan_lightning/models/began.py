@@ -43,7 +43,10 @@ class BEGAN(AdversarialModule):
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """L of eq. 1 with η = 1, the mean absolute error of the restored image: (N, C, H, W) -> (N,)."""
         seen = self.view(images)
-        return (self.discriminator(seen, labels if self.classes else None).float() - seen.float()).abs().mean((1, 2, 3))
+        restored = self.discriminator(seen, labels if self.classes else None)
+        if restored.shape != seen.shape:
+            raise ValueError(f"{type(self.discriminator).__name__} restores no images, as BEGAN needs")
+        return (restored.float() - seen.float()).abs().mean((1, 2, 3))
 
     def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         on_real = self.judge(batch["image"], batch.get("label")).mean()

@@ -98,7 +98,7 @@ class DPGAN(GAN):
     def loss_of_one(self, name: str, weights: Weights, image: Tensor, *label: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of this name and the logit of one image (C, H, W), with its label () where there are classes."""
         logit = functional_call(self.discriminator, weights, (image[None], label[0][None] if label else None))  # (1,)
-        return self.pair.discriminator(logit, logit, **self.labels(1))[name], logit.squeeze(0)
+        return self.pair.discriminator(logit, logit, **self.labels(1, 1))[name], logit.squeeze(0)
 
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> Losses:
         """In training its gradient is not that of its value: Σ of cut gradients and N(0, σ²C²), over B."""

@@ -7,6 +7,8 @@ Differs from the paper: the features are those before the last layer; DCGAN's ne
 average of the generator.
 """
 
+from typing import Any
+
 from gan_lightning.adversarial import Batch, Fakes
 from gan_lightning.losses import Losses
 from gan_lightning.models.gan import GAN
@@ -17,6 +19,11 @@ class FeatureMatching(GAN):
     """Any discriminator of networks/discriminator.py: it has `features`."""
 
     discriminator: Discriminator
+
+    def __init__(self, **base: Any) -> None:
+        super().__init__(**base)
+        if not hasattr(self.discriminator, "features"):
+            raise ValueError(f"{type(self.discriminator).__name__} has no `features` to match")
 
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """‖E f(x) - E f(G(z))‖²."""

@@ -66,18 +66,18 @@ class GAN(AdversarialModule):
 
     def scored(self, on_real: Tensor, on_fake: Tensor) -> losses.Losses:
         """The discriminator's loss and what the log shows, from its logits (N,) on real images and on fakes."""
-        found = self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real)))
+        found = self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real), len(on_fake)))
         return found | self.statistics(on_real, on_fake)
 
-    def labels(self, count: int) -> dict[str, float | Tensor]:
-        """The discriminator's targets: none for losses without labels, numbers, or with noise tensors (N,)."""
+    def labels(self, real: int, fake: int) -> dict[str, float | Tensor]:
+        """The discriminator's targets for so many logits: none for losses without labels, numbers, or tensors (N,)."""
         if not self.pair.probabilities:
             return {}
         targets = {"real_label": 1 - self.label_smoothing, "fake_label": self.fake_label_smoothing}
         if not self.label_noise:
             return {**targets}
         noisy = {}
-        for name, target in targets.items():
+        for (name, target), count in zip(targets.items(), (real, fake), strict=True):
             wrong = self.draw(name, count, lambda n, stream: torch.rand(n, generator=stream)) < self.label_noise
             noisy[name] = torch.where(wrong, 1 - target, target)  # (N,)
         return noisy

@@ -46,10 +46,9 @@ class InfoGAN(GAN):
         self.widths = [*self.categorical, *[1] * continuous]
         self.information_weight = information_weight
         self.latent_size = cast(int, self.generator.latent_size)
-        if self.discriminator.auxiliary != sum(self.widths):
-            raise ValueError(
-                f"discriminator.auxiliary={self.discriminator.auxiliary}: the codes need {sum(self.widths)} outputs"
-            )
+        outputs = getattr(self.discriminator, "auxiliary", 0)
+        if outputs != sum(self.widths):
+            raise ValueError(f"discriminator.auxiliary={outputs}: the codes need {sum(self.widths)} outputs")
         if self.latent_size <= sum(self.widths):
             raise ValueError(f"generator.latent_size={self.latent_size}: holds the {sum(self.widths)} codes and noise")
         if self.pair.needs_real:

@@ -26,7 +26,7 @@ class Discriminator(nn.Module):
         conditioning: "concatenation" gives the trunk the labels beside the image (Mirza & Osindero 2014); "projection"
             adds the inner product of features and the class's vector to the logit (Miyato & Koyama 2018, eq. 3).
         auxiliary: outputs beside the logit (AC-GAN's classes, InfoGAN's codes).
-        pack: so many images are judged together (PacGAN, Lin et al. 2018): N / pack logits, the rest left out.
+        pack: so many images are judged together (PacGAN, Lin et al. 2018): N / pack logits.
         minibatch_kernels, minibatch_dims: minibatch discrimination (Salimans et al. 2016, section 3.2); 0: none.
         spectral_norm: every linear layer and convolution has spectral norm 1 (Miyato et al. 2018).
     """
@@ -44,8 +44,8 @@ class Discriminator(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        if pack > 1 and classes:
-            raise ValueError(f"pack={pack}: images of a pack have labels of their own; use classes=0")
+        if pack > 1 and (classes or auxiliary):
+            raise ValueError(f"pack={pack}: images of a pack have labels of their own; use classes=0 and auxiliary=0")
         self.classes = classes
         self.label_channels = classes if conditioning == "concatenation" else 0
         self.auxiliary = auxiliary
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """What the head is given: images (N, channels, H, W) or flat (N, numbers) -> (N, features)."""
         if self.pack > 1:
-            x = x[: len(x) // self.pack * self.pack].unflatten(0, (-1, self.pack)).flatten(1, 2)
+            x = x.unflatten(0, (-1, self.pack)).flatten(1, 2)
         if self.label_channels:
             assert y is not None
             labels = one_hot(y, self.classes).to(x.dtype)

@@ -141,7 +141,7 @@ def near(picture: Tensor, colour: tuple[int, int, int], within: int = 60) -> Ten
 class Judge(nn.Module):
     """A model of which only the discriminator is there: D(x) = 1 below 4, else 1/4."""
 
-    device, classes = torch.device("cpu"), 0
+    device, classes, pack = torch.device("cpu"), 0, 1
 
     def __init__(self) -> None:
         super().__init__()

@@ -139,3 +139,8 @@ def test_scores_compare_with_all_training_images_and_memorisation_with_those_tra
     subset = made(names=["precision_recall"], split="subset")
     assert subset["precision"] == (16, "subset")
     assert torch.equal(data.real_images(16), to_float(data.train.__getitems__(range(16))["image"]))
+
+
+def test_a_subset_has_images_of_every_class() -> None:
+    with pytest.raises(UserError, match=r"data\.subset=0\.001: leaves no image of a class of \d+"):
+        digits(subset=0.001)

@@ -164,9 +164,10 @@ def test_a_packed_discriminator_sees_images_together(tmp_path: Path) -> None:
     assert seen == [(2, 4 * 64)] * 3
 
 
-def test_packs_have_no_labels() -> None:
+@pytest.mark.parametrize("outputs", [{"classes": 3}, {"auxiliary": 3}])
+def test_packs_have_no_labels(outputs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="pack=2"):
-        MLPDiscriminator([4], 8, 1, pack=2, classes=3)
+        MLPDiscriminator([4], 8, 1, pack=2, **outputs)
 
 
 def test_minibatch_features_change_when_a_neighbour_changes() -> None:
@@ -205,6 +206,8 @@ def test_feature_matching_compares_means_of_features() -> None:
     expected = (trunk(real["image"].flatten(1)).mean(0) - trunk(fakes.flatten(1)).mean(0)).square().sum()
     torch.testing.assert_close(found, expected)
     assert float(module.generator_loss(real, real["image"])["loss"].detach()) == 0
+    with pytest.raises(ValueError, match="Linear has no `features`"):
+        game(FeatureMatching, discriminator=nn.Linear(64, 1))
 
 
 # ---- classes and codes ----------------------------------------------------------------------------------------------
@@ -220,6 +223,50 @@ def labelled(rule: Any, **discriminator: Any) -> Any:
 def test_conditional_rules_need_labels(rule: Any) -> None:
     with pytest.raises(ValueError, match="classes=0"):
         game(rule)
+
+
+@pytest.mark.parametrize("rule", [ConditionalGAN, FeatureMatching, Unrolled, WGANGP, DRAGAN, ZeroCentred])
+def test_the_discriminator_is_told_the_class_of_every_image(rule: Any) -> None:
+    """In the losses and in penalties: real images are of class 0, fakes of class 1, told apart by their brightness."""
+    module, told = labelled(rule, classes=4), []
+    module.configure_optimizers()
+    batch = batch_of(label=torch.zeros(8, dtype=torch.int64), fake_label=torch.ones(8, dtype=torch.int64))
+    batch["image"] = batch["image"].abs()
+    see = module.discriminator.trunk.register_forward_pre_hook(
+        lambda _, inputs: told.append((inputs[0][:, :64].mean(1), inputs[0][:, 64:].argmax(1)))
+    )
+    module.discriminator_loss(batch, -fakes_of().abs())
+    module.generator_loss(batch, -fakes_of().abs())
+    see.remove()
+    assert len(told) >= 3
+    between = [len(told) - 2] if rule is WGANGP else []  # the penalty's images are between real ones and fakes
+    for index, (brightness, labels) in enumerate(told):
+        assert torch.equal(labels, torch.zeros(8) if index in between else (brightness < 0).long()), index
+
+
+def test_the_losses_of_acgan_are_their_formulas() -> None:
+    """D maximises L_S + L_C, G maximises L_C - L_S (Odena et al. 2017, eq. 2 and 3)."""
+    module = labelled(ACGAN, auxiliary=4)
+    batch = batch_of(label=torch.arange(8) % 4, fake_label=torch.arange(8) // 2)
+    fakes, log_losses = fakes_of(), []
+    for images, labels in ((batch["image"], batch["label"]), (fakes, batch["fake_label"])):
+        outputs = module.discriminator(images)
+        classes = outputs[:, 1:].log_softmax(1)[range(8), labels].mean()
+        log_losses.append((outputs[:, 0], classes))
+    (on_real, of_real), (on_fake, of_fake) = log_losses
+    source = on_real.sigmoid().log().mean() + (1 - on_fake.sigmoid()).log().mean()
+    expected = {
+        "discriminator_loss": -(source + of_real + of_fake),
+        "generator_loss": -of_fake - on_fake.sigmoid().log().mean(),
+    }
+    for name, loss in expected.items():
+        torch.testing.assert_close(getattr(module, name)(batch, fakes)["loss"], loss)
+
+
+@pytest.mark.parametrize("discriminator", [{}, {"auxiliary": 3}, {"auxiliary": 4, "classes": 4}])
+def test_acgan_says_what_its_networks_need(discriminator: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"AC-GAN needs an output|takes no labels"):
+        labelled(ACGAN, **discriminator)
 
 
 def test_auxiliary_outputs_need_a_rule_that_reads_them() -> None:
@@ -411,11 +458,18 @@ def test_without_unrolled_steps_it_is_the_gan(tmp_path: Path) -> None:
         (partial(torch.optim.AdamW, lr=0.1), Step(), r"discriminator_optimizer: .*Adam"),
         (partial(torch.optim.Adam, lr=0.1, weight_decay=0.5), Step(), r"discriminator_optimizer\.weight_decay=0\.5"),
         (partial(torch.optim.Adam, lr=0.1), Step(discriminator_clip=1.0), r"step\.discriminator_clip=1\.0"),
+        (partial(torch.optim.Adam, lr=0.1), Step(compile=True), r"step\.compile=true"),
     ],
 )
 def test_unrolling_refuses_steps_that_it_does_not_make(optimizer: Any, step: Step, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         game(Unrolled, discriminator_optimizer=optimizer, step=step)
+
+
+def test_unrolled_steps_know_noisy_labels_of_a_larger_minibatch(tmp_path: Path) -> None:
+    module = game(Unrolled, unrolled_steps=2, label_noise=0.3, step=Step(generator_batch=2))
+    fit(module, Blobs(), tmp_path, budget=Budget(images=16))
+    assert module.counters.generator_steps == 2
 
 
 # ---- BEGAN ----------------------------------------------------------------------------------------------------------
