@@ -10,10 +10,11 @@ from torch import Tensor
 
 from gan_lightning.callbacks.samples import save
 from gan_lightning.checkpoint import position
-from gan_lightning.data.plots import FINE, INK, Axes, Picture
+from gan_lightning.data.plots import FINE, Axes, Picture
 
 ROWS, COLUMNS = 4, 6  # samples of a rule in the gallery
 SHOWN, TITLE = 8, 18  # samples in a row of the grids that runs draw; pixels of a name
+LINE = 13  # pixels between names beside curves
 ACROSS = 6  # rules in a row of the gallery
 COLOURS = ((31, 100, 180), (220, 100, 20), (20, 140, 60), (190, 30, 40), (120, 80, 170), (120, 80, 60), (200, 80, 160))
 
@@ -41,24 +42,33 @@ def gallery(runs: Mapping[str, Path], path: Path) -> None:
     save(picture.pixels(), path)
 
 
-def curves(groups: Sequence[Mapping[str, Sequence[tuple[int, float]]]], path: Path, most: float, label: str) -> None:
-    """Panels of lines over training images; values above `most` are cut off."""
-    side, gap = 300, 150
+def curves(groups: Sequence[Mapping[str, Sequence[tuple[int, float]]]], path: Path, label: str) -> None:
+    """Panels of lines over training images, each with axes of its own."""
+    side, gap = 300, 180
     picture = Picture(len(groups) * (side + gap) + 40, side + 60)
     for index, group in enumerate(groups):
-        last = max(images for points in group.values() for images, _ in points)
-        axes = Axes(46 + index * (side + gap), 26, side, side, (0, last / 1000), (0, most))
+        last, most = (max(point[of] for points in group.values() for point in points) for of in (0, 1))
+        ordered = sorted(group.items(), key=lambda item: -item[1][-1][1])
+        axes = Axes(46 + index * (side + gap), 26, side, side, (0, last / 1000), (0, 1.05 * most))
         picture.frame(axes, f"{label}, over thousands of images")
-        taken: list[float] = []
-        for number, (name, points) in enumerate(sorted(group.items(), key=lambda item: -item[1][-1][1])):
+        ends = [axes.place(0, points[-1][1])[1] / FINE for _, points in ordered]
+        places = apart(ends, LINE, axes.top + side)
+        for number, ((name, points), place) in enumerate(zip(ordered, places, strict=True)):
             x, y = (np.array(values, dtype=float) for values in zip(*points, strict=True))
             colour = COLOURS[number % len(COLOURS)]
             picture.curve(axes, x / 1000, y, colour, dash=None if number < len(COLOURS) else 4)
-            place = axes.place(0, min(float(y[-1]), most))[1] / FINE
-            place = max([place, *(other + 13 for other in taken if abs(other - place) < 13 or other > place)])
-            taken.append(place)
-            picture.text(axes.left + side + 6, place, f"{name} {y[-1]:.3g}", "lm", colour if number < 14 else INK)
+            picture.text(axes.left + side + 6, place, f"{name} {y[-1]:.3g}", "lm", colour)
     save(picture.pixels(), path)
+
+
+def apart(places: Sequence[float], least: float, bottom: float) -> list[float]:
+    """Places from the top down, moved so that they are `least` apart and none is below `bottom`."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max([place, *(other + least for other in moved[-1:])]))
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], bottom if index == len(moved) - 1 else moved[index + 1] - least)
+    return moved
 
 
 def mean_curve(runs: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, float]]:

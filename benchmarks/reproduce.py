@@ -2,7 +2,7 @@
 
 Trains every row of a table with every seed by the project's own command, one thread a run, and keeps a line a run in
 benchmarks/results/reproduced.jsonl: runs that are there are not made again. `--write` only writes benchmarks/results.md
-from those lines.
+and the curves in it from those lines; `--gallery` also draws docs/pictures/gallery.png from the leaderboard's runs.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 import gan_lightning
+from benchmarks.figures import curves, gallery, mean_curve
 from benchmarks.machine import describe
 from benchmarks.synthetic import BATCH, as_they_are, classify, filled
-from benchmarks.tables import TABLES, Row, Table
+from benchmarks.tables import SHARES, TABLES, Row, Table
 from gan_lightning.commands.loading import load_data, stored_config
 from gan_lightning.data.base import to_pixels
 from gan_lightning.metrics.extractors import load_extractor
@@ -30,6 +31,9 @@ from gan_lightning.metrics.fit_classifiers import Labelled, everything
 
 RESULTS = Path(__file__).parent / "results" / "reproduced.jsonl"
 PAGE = Path(__file__).parent / "results.md"
+SYNTHETIC = Path(__file__).parent / "results" / "synthetic.md"
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+FAMILIES = 3  # panels of the leaderboard's curves
 LOCK = Lock()
 ALWAYS = ("trainer.enable_progress_bar=false",)
 SAMPLES, STEPS = 10_000, 300  # with labels, and steps of a classifier on them
@@ -44,6 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", help="only these, separated by commas")
     parser.add_argument("--seeds", type=int, help="seeds 0 to N - 1, in place of the table's")
     parser.add_argument("--write", action="store_true", help="write the page and nothing else")
+    parser.add_argument("--gallery", action="store_true", help="draw the gallery of the leaderboard")
     given = parser.parse_args(arguments)
     for name in [] if given.write else given.table:
         table = TABLES[name]
@@ -60,7 +65,24 @@ def main(arguments: list[str] | None = None) -> None:
         ]
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job, name=name, work=work: work(name, job[0], job[1], given.out, given.root), todo))
+    if given.gallery:
+        runs = {row.name: given.out / "mnist" / f"{row.name}-0" for row in TABLES["mnist"].rows}
+        gallery(runs, PICTURES / "gallery.png")
+    draw_curves(lines())
     PAGE.write_text(page(lines()))
+
+
+def draw_curves(made: list[dict[str, Any]]) -> None:
+    """FID of the leaderboard's rules over training, the mean over seeds, a panel for each third of the ranking."""
+    runs: dict[str, list[Any]] = {}
+    for line in made:
+        if line["table"] == "mnist":
+            runs.setdefault(line["row"], []).append(line["curve"]["fid"])
+    means = sorted(((name, mean_curve(its)) for name, its in runs.items()), key=lambda item: item[1][-1][1])
+    if means:
+        size = -(-len(means) // FAMILIES)
+        groups = [dict(means[start : start + size]) for start in range(0, len(means), size)]
+        curves(groups, PICTURES / "mnist_fid.png", "FID")
 
 
 def command(table: Table, row: Row, seed: int) -> list[str]:
@@ -101,7 +123,7 @@ def run(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
         samples=last["n_fake"],
         real=last["n_real"],
         extractor=f"{last['extractor']} v{last['version']}",
-        minutes=round((time.time() - began) / 60, 2),
+        minutes=round(max(time.time() - began, last["seconds"]) / 60, 2),  # of one that went on: all of its training
         training_minutes=round(last["seconds"] / 60, 2),
     )
 
@@ -161,11 +183,14 @@ def lines() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
-def spread(values: list[float], digits: int = 3) -> str:
-    """Mean and standard deviation over seeds."""
+def spread(values: list[float], share: bool = False) -> str:
+    """Mean and standard deviation over seeds; shares in %."""
+    values = [100 * value for value in values] if share else values
     mean = statistics.mean(values)
-    mean = f"{mean:.1f}" if mean >= 100 else f"{mean:.{digits}g}"
-    return f"{mean} ± {statistics.stdev(values):.2g}" if len(values) > 1 else mean
+    text = f"{mean:.1f}" if mean >= 100 or share else f"{mean:.3g}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.1f}" if share else f" ± {statistics.stdev(values):.2g}"
+    return f"{text} %" if share else text
 
 
 def page(made: list[dict[str, Any]]) -> str:
@@ -182,7 +207,7 @@ def page(made: list[dict[str, Any]]) -> str:
             cells = [f"`{row.name}`"]
             for metric in table.metrics:
                 values = [line["scores"][metric] for line in runs if metric in line["scores"]]
-                cells += [spread(values) if values else "not run", row.published.get(metric, "–")]
+                cells += [spread(values, metric in SHARES) if values else "not run", row.published.get(metric, "–")]
             minutes = f"{statistics.median(line['minutes'] for line in runs):.1f}" if runs else "–"
             cells += [str(len(runs)), minutes, f"`{' '.join(row.arguments)}`"]
             parts.append("| " + " | ".join(cells) + " |")
@@ -196,7 +221,13 @@ def page(made: list[dict[str, Any]]) -> str:
                 f"Lightning {machine['lightning']}; {of_table[0]['date']}. The machine was busy with other work: "
                 "minutes are an upper bound.\n"
             )
-    return "\n".join(parts) + "\n"
+        if name == "mnist" and of_table:
+            parts.append("![FID over training](../docs/pictures/mnist_fid.png)\n")
+            parts.append("![Samples of every rule](../docs/pictures/gallery.png)\n")
+    if SYNTHETIC.exists():
+        parts.append("## What synthetic images bring to a classifier with few real ones\n")
+        parts.append(SYNTHETIC.read_text())
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 HEAD = """# Results

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+SHARES = ("high_quality", "on_samples", "from_samples", "from_real")  # metrics from 0 to 1, shown in %
 PLAYERS = ("generator", "discriminator")
 UNROLLED = ["model=unrolled", "model.initialization=default", "model.discriminator_optimizer.lr=1e-4"]
 
