@@ -89,6 +89,7 @@ def test_ranks_end_bit_identical(tmp_path: Path) -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=0)  # BatchNorm statistics too: averaged to be saved
 
 
+@pytest.mark.slow
 def test_a_sweep_on_two_processes_gives_every_rank_its_job(tmp_path: Path) -> None:
     done = start(
         tmp_path,

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.throughput import CONTENDERS, main
 
 
+@pytest.mark.slow
 def test_every_contender_is_timed(tmp_path: Path) -> None:
     output = tmp_path / "results" / "small"
     settings = ["--threads", "1", "--rounds", "1", "--seconds", "0.05", "--output", str(output)]

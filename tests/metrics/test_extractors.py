@@ -206,7 +206,8 @@ def test_inception_is_torch_fidelitys(inception: Path) -> None:
     assert torch.equal(extractor(images[:, :1])[0], network(images[:, :1].repeat(1, 3, 1, 1))[0])
 
 
-@pytest.mark.parametrize(("n_real", "n_fake"), [(8, 7), pytest.param(40, 44, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_real", "n_fake"), [(8, 7), (40, 44)])
 def test_fid_with_inception_is_torch_fidelitys(inception: Path, n_real: int, n_fake: int) -> None:
     real, fake = pixels(n_real, 5), pixels(n_fake, 6, levels=200)
     value, expected = our_fid(load_extractor("inception", inception), real, fake), fidelity_fid(inception, real, fake)
