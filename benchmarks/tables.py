@@ -274,8 +274,8 @@ CIFAR = Table(
     protocol=(
         "FID with the `objects` extractor (v1) of 10,000 samples of the moving average against 10,000 training "
         "images (all, also those that a subset leaves out). The folder, a folder a class, holds the first 20,000 "
-        "training images; 200,000 shown, in minibatches of 64; ResNets with base_channels=32 and two critic steps, wgan_gp with "
-        "DCGAN's networks of 32. Published: Inception, 50,000 images, 50,000 and more generator steps: for "
+        "training images; 200,000 shown, in minibatches of 64; ResNets with base_channels=32 and two critic steps, "
+        "wgan_gp with DCGAN's networks of 32. Published: Inception, 50,000 images, 50,000 and more generator steps: for "
         "orientation."
     ),
     common=[
