@@ -275,7 +275,7 @@ CIFAR = Table(
     protocol=(
         "FID with the `objects` extractor (v1) of 10,000 samples of the moving average against 10,000 training "
         "images (all, also those that a subset leaves out). The folder, a folder a class, holds the first 20,000 "
-        "training images; 200,000 shown, in minibatches of 64, two critic steps; ResNets with base_channels=16, "
+        "training images; 100,000 shown, in minibatches of 64, two critic steps; ResNets with base_channels=16, "
         "wgan_gp with DCGAN's networks of 32. Published: Inception, 50,000 images, 50,000 and more generator steps, "
         "networks of 256 and 128: for orientation."
     ),
@@ -283,12 +283,12 @@ CIFAR = Table(
         "data=image_folder",
         "data.image_size=32",
         "data.held_out=0.0",
-        "budget.images=200000",
+        "budget.images=100000",
         "trainer.max_epochs=null",
         "scores.names=[fid]",
         "scores.samples=10000",
-        "scores.every=100000",
-        "samples.every_images=100000",
+        "scores.every=25000",
+        "samples.every_images=50000",
     ],
     rows=[
         *objects("sngan", "model=sngan", *RESNETS, paper="16.77 (mimicry)"),
