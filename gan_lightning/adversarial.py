@@ -64,6 +64,7 @@ class AdversarialModule(LightningModule):
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
+    same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
     no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
 
@@ -279,7 +280,9 @@ class AdversarialModule(LightningModule):
 
     def prepare(self, batch: Batch, count: int, purpose: str) -> tuple[Batch, Latents]:
         """The minibatch with what `count` fakes are made from, and their latents."""
-        if self.classes:
+        if self.classes and self.same_labels and count == len(batch["image"]):
+            batch = {**batch, "fake_label": batch["label"]}
+        elif self.classes:
             batch = {**batch, "fake_label": self.draw(f"{purpose}labels", count, self.draw_labels)}
         latents = self.draw(f"{purpose}latents", count, self.draw_latents)
         return {**batch, "latents": latents}, latents

@@ -71,6 +71,8 @@ class Augment(nn.Module):
 
     def __init__(self, policy: Sequence[Policy], noise: NonNegativeFloat, noise_images: PositiveInt | None) -> None:
         super().__init__()
+        if len(set(policy)) < len(policy):
+            raise ValueError(f"augment=[{','.join(policy)}]: says the same twice")
         self.policy, self.noise, self.noise_images = policy, noise, noise_images
         self.register_buffer("level", torch.tensor(float(noise)), persistent=False)  # a tensor: CUDA graphs read it
 

@@ -18,7 +18,7 @@ Judge = Callable[[Tensor], Tensor]  # images (N, ...) -> logits (N,)
 def refuse_mixing(discriminator: nn.Module) -> None:
     """Raises ValueError for a discriminator whose logits depend on the other images of the minibatch."""
     if batch_norms(discriminator):
-        raise ValueError("discriminator: batch norm mixes samples, the penalty needs them alone: layer norm or none")
+        raise ValueError("discriminator: batch norm mixes samples, the penalty needs them alone: norm=layer or none")
     if getattr(discriminator, "minibatch_kernels", 0):
         raise ValueError("discriminator: minibatch discrimination mixes samples, the penalty needs them alone")
 

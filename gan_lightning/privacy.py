@@ -3,15 +3,18 @@
 The noise is the caller's: a cut sum of gradients g + N(0, σ²C²), over images that are each there with probability q.
 """
 
+import logging
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
+from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 
 Weights = dict[str, Tensor]
@@ -41,12 +44,24 @@ def cut_gradients(
     return total, torch.cat(losses), torch.cat(logits)
 
 
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """Leaves the program's logging as it was: importing Opacus would change how every line looks."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
 def validate(network: torch.nn.Module) -> None:
     """Raises ValueError for what Opacus knows to break privacy, such as BatchNorm."""
-    from opacus.validators import ModuleValidator
+    with own_logging():
+        from opacus.validators import ModuleValidator
 
+    if batch_norms(network):
+        raise ValueError("discriminator: batch norm mixes samples, privacy needs them alone: norm=none or layer")
     for error in ModuleValidator.validate(network):
-        raise ValueError(f"{type(network).__name__}: {' '.join(str(error).split())}")
+        raise ValueError(f"discriminator: {type(network).__name__}: {' '.join(str(error).split())}")
 
 
 class Accountant:
@@ -57,8 +72,9 @@ class Accountant:
 
     def __init__(self) -> None:
         try:
-            from opacus.accountants import RDPAccountant
-            from opacus.accountants.analysis import rdp
+            with own_logging():
+                from opacus.accountants import RDPAccountant
+                from opacus.accountants.analysis import rdp
         except ImportError as error:
             raise UserError('model=dpgan: Opacus is not installed: pip install -e ".[privacy]"') from error
         self.history: list[tuple[float, float, int]] = []

@@ -115,6 +115,7 @@ def test_a_run_driven_to_collapse(on_collapse: str, tmp_path: Path, capsys: pyte
     assert output.count("the discriminator has won") == 2  # when it happens, and in the summary
     assert "Lower model.discriminator_optimizer.lr" in output
     assert ("60,032 images in" in output) == (on_collapse == "warn")
+    assert ("Stopped by an alarm after" in output) == (on_collapse == "stop")
     assert (folder / "checkpoints" / "last.ckpt").exists()
 
 

@@ -112,6 +112,11 @@ def test_interrupted_runs_go_on_with_the_same_views(tmp_path: Path) -> None:
     assert not torch.equal(plain.discriminator.trunk[0].weight, whole.discriminator.trunk[0].weight)
 
 
+def test_a_policy_says_each_part_once() -> None:
+    with pytest.raises(ValueError, match=r"augment=\[color,color\]: says the same twice"):
+        game(augment=["color", "color"])
+
+
 def test_falling_noise_needs_noise() -> None:
     with pytest.raises(ValueError, match="instance_noise_images=80: there is no noise"):
         game(instance_noise_images=80)

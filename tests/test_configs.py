@@ -4,6 +4,7 @@ Most models run by default in test_matrix.py alone.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,10 +71,26 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     assert list(folder.glob("events.out.tfevents.*"))
 
 
+@pytest.mark.parametrize(
+    ("model", "key", "value"),
+    [
+        ("pacgan", "pack", 2),
+        ("minibatch_discrimination", "minibatch_kernels", 100),
+        ("hinge", "spectral_norm", True),
+        ("sngan", "spectral_norm", True),
+        ("projection", "conditioning", "projection"),
+    ],
+)
+@pytest.mark.parametrize("network", ["dcgan_conditional", "cgan"])
+def test_other_networks_leave_a_rule_itself(model: str, key: str, value: Any, network: str) -> None:
+    settings = check(compose("train", [f"model={model}", f"network@model={network}"], Settings), Settings)
+    assert settings["model"]["discriminator"][key] == value
+
+
 @pytest.mark.parametrize("network", sorted(f.stem for f in (CONF / "network").glob("*.yaml")))
 def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
     rule = network if network in ("began", "infogan") else "dcgan"  # whose networks suit no other rule
     arguments = [f"model={rule}", f"network@model={network}", "data.image_size=28"]
     module = instantiate((settings := check(compose("train", arguments, Settings), Settings))["model"])
     z = torch.randn(2, settings["model"]["generator"]["latent_size"])
-    assert module.judge(module.generator(z), None).shape == (1 if network == "dcgan_packed" else 2,)
+    assert module.judge(module.generator(z), None).shape == (2,)

@@ -19,7 +19,7 @@ from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from gan_lightning.models.dpgan import DPGAN
 from gan_lightning.networks.dcgan import DCGANDiscriminator
-from gan_lightning.networks.mlp import MLPDiscriminator
+from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.privacy import TOGETHER, cut_gradients
 from tests.support import Blobs, Watch, fit, game
 from tests.test_resume import COMMON, last, lines, train
@@ -81,6 +81,21 @@ def test_gradients_are_cut_sample_by_sample(count: int) -> None:
     assert norm(total.values()) <= most * count * (1 + 1e-5)
     torch.testing.assert_close(logits, network(images).detach())
     torch.testing.assert_close(losses, softplus(-logits))
+
+
+def test_the_discriminator_is_told_the_class_of_every_image() -> None:
+    torch.manual_seed(0)
+    networks = {
+        "generator": MLPGenerator(4, [8], 8, 1, classes=3),
+        "discriminator": MLPDiscriminator([8], 8, 1, classes=3),
+    }
+    module = private(classes=3, **networks)
+    module.expected = 4
+    real, fakes, label, fake_label = torch.rand(4, 1, 8, 8), -torch.rand(4, 1, 8, 8), torch.arange(4) % 3, torch.ones(4)
+    batch = {"image": real, "label": label, "fake_label": fake_label.long()}
+    found = module.discriminator_loss(batch, fakes)
+    torch.testing.assert_close(found["loss_real"], softplus(-module.discriminator(real, label)).mean())
+    torch.testing.assert_close(found["loss_fake"], softplus(module.discriminator(fakes, fake_label.long())).mean())
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
@@ -237,7 +252,7 @@ def test_a_run_ends_before_the_step_that_would_spend_too_much(most: float, tmp_p
     fit(module, poisson(), tmp_path, max_epochs=1000)
     steps = module.counters.discriminator_steps
     assert module.accountant.history == [(1.0, 8 / 64, steps)]
-    assert module.accountant.epsilon(1 / 64) <= most < module.accountant.epsilon(1 / 64, (1.0, 8 / 64, 1))
+    assert module.accountant.epsilon(0.1 / 64) <= most < module.accountant.epsilon(0.1 / 64, (1.0, 8 / 64, 1))
 
 
 def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
@@ -288,7 +303,7 @@ def test_what_it_works_together_with(arguments: list[str], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["model.discriminator.norm=batch"], "BatchNorm"),
+        (["model.discriminator.norm=batch"], "batch norm"),
         (["+model.discriminator.pack=2"], r"discriminator.pack=2"),
         (["+model.discriminator.minibatch_kernels=3"], r"discriminator.minibatch_kernels=3"),
         (["model.loss=relativistic"], "model.loss=relativistic"),

@@ -277,6 +277,8 @@ def test_a_class_is_asked_for_by_name_or_number(label: str, number: int, stub: G
         (["label=[cat,1]"], "each once"),
         (["label=cat", "interpolate=labels"], "label=cat: .* at least 2 classes"),
         (["label=all", "interpolate=true"], "label=all: .* one class"),
+        (["label=all", "count=3"], "count=3: label=all names 4 classes"),
+        (["label=[cat,bird]", "count=1", "dataset=true"], "count=1: .* 2 classes"),
     ],
 )
 def test_bad_labels(arguments: list[str], fragment: str, stub: GAN, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ class Alarms(Callback):
         self.on_collapse, self.metrics, self.scores, self.say = on_collapse, metrics, scores, say
         self.watch = Watch()
         self.raised: list[str] = []  # what the summary repeats
+        self.stopped = False
         self._looks = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,4 +142,4 @@ class Alarms(Callback):
                 if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                     logger.experiment.add_text("alarms", message, module.counters.images)
             if self.on_collapse == "stop":
-                trainer.should_stop = True
+                trainer.should_stop = self.stopped = True

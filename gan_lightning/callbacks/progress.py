@@ -17,6 +17,7 @@ from gan_lightning.callbacks.alarms import Alarms
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.scores import BEST, Scores
 from gan_lightning.checkpoint import FOLDER, LAST, position
+from gan_lightning.losses import PAIRS
 from gan_lightning.metrics import records
 from gan_lightning.speed import wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters
@@ -129,7 +130,7 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     classes = f", {len(data.class_names)} classes" if data.class_names else ""
     size = data.minibatch_size(trainer.world_size, module.step.accumulate)
     rows = {
-        "model": f"{type(module).__name__}: {describe(module.generator)}, {describe(module.discriminator)}",
+        "model": f"{rule(module)}: {describe(module.generator)}, {describe(module.discriminator)}",
         "data": f"{type(data).__name__}: {data.description()}{classes}, "
         f"{len(data.held_out):,} held out; batches of {size} per device",
         "device": f"{trainer.world_size} × {trainer.strategy.root_device.type}, precision {trainer.precision}",
@@ -145,6 +146,16 @@ def banner(module: Any, data: Any, trainer: Trainer, folder: Path, counters: Cou
     Console().print(table)
 
 
+def rule(module: Any) -> str:
+    """The rule, and what its YAML and networks make of it: "GAN (loss=hinge, spectral_norm=True)"."""
+    pair = getattr(module, "pair", None)
+    facts = [f"loss={name}" for name, its in PAIRS.items() if its is pair]
+    for key, without in (("classes", 0), ("pack", 1), ("minibatch_kernels", 0), ("spectral_norm", False)):
+        value = getattr(module.discriminator, key, without)
+        facts += [f"{key}={value}"] if value != without else []
+    return type(module).__name__ + (f" ({', '.join(facts)})" if facts else "")
+
+
 def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *, interrupted: bool) -> None:
     """Where the results are, and what to type next."""
     counters = module.counters
@@ -158,8 +169,9 @@ def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *,
         best = folder / FOLDER / BEST
         scored = [f"  scores      {scores.text()}", f"  best        {best} ({scores.chosen} {scores.best:.4g})"]
         scored.append(f"              all in {folder / records.FILE}; scoring took {share:.1%} of the time")
+    ended = "Interrupted" if interrupted else "Stopped by an alarm" if alarms.stopped else "Done"
     lines = [
-        f"{'Interrupted' if interrupted else 'Done'} after {counters.epoch} epochs, {counters.generator_steps:,} "
+        f"{ended} after {counters.epoch} epochs, {counters.generator_steps:,} "
         f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
         *(f"  alarm       {message}" for message in alarms.raised),
         *scored,

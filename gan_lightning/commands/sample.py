@@ -134,6 +134,8 @@ def find_contradictions(module: AdversarialModule, settings: dict[str, Any], cho
         raise UserError(f"label={show(settings['label'])}: interpolate=labels walks between at least 2 classes")
     if walks == "labels" and chosen is None and module.classes > CLASSES_MOST:
         raise UserError(f"interpolate=labels: name some of the {module.classes} classes, as in label=[0,1]")
+    if chosen and len(chosen) > settings["count"] and not walks and not settings["traverse"]:
+        raise UserError(f"count={settings['count']}: label={show(settings['label'])} names {len(chosen)} classes")
     if settings["traverse"] and not module.code_slices():
         raise UserError("traverse=true: the latents of this model hold no codes, as those of InfoGAN do")
 
@@ -172,10 +174,10 @@ def write_samples(
     """Samples as files and grid.png; the images (count, C, H, W).
 
     Several classes: the latents of an image are those of its neighbours above and below in the grid, which has a row a
-    class; the first classes have one more where `count` is no multiple.
+    class, for as many as fit; the first classes have one more where `count` is no multiple.
     """
     several, count = chosen is not None and len(chosen) > 1, settings["count"]
-    rows: list[Any] = [[label] for label in chosen[:count]] if several and chosen else [chosen]
+    rows: list[Any] = [[label] for label in chosen] if several and chosen else [chosen]
     names = class_folders(module)
     images: list[Tensor] = []  # of each row: (n, C, H, W)
     how = {"seed": settings["seed"], "truncation": settings["truncation"]}
@@ -186,7 +188,7 @@ def write_samples(
         data.write(images[-1], folder, name)
     if settings["grid"] and several and data.pictures:
         columns = max(1, min(len(images[0]), data.most_shown // len(rows)))
-        shown = [row[:columns] for row in images]
+        shown = [row[:columns] for row in images[: data.most_shown]]
         blank = [torch.ones(columns - len(row), *row.shape[1:], device=row.device) for row in shown]
         shown = [torch.cat(pair) for pair in zip(shown, blank, strict=True)]
         save_grid(torch.cat(shown), folder / "grid.png", columns)

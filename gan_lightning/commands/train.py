@@ -54,8 +54,12 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "model.generator",
     "model.discriminator",
     "model.classes",
+    "model.categorical",
+    "model.continuous",
     "model.ema",
     "data._target_",
+    "data.source",
+    *(f"data.{key}" for key in ("modes", "side", "radius", "spacing", "turns", "mean", "std", "samples")),  # of points
     "data.image_size",
     "data.channels",
     "data.classes",
@@ -178,7 +182,10 @@ def sweep(arguments: list[str]) -> int:
     if any(sets(argument, "checkpoint") for argument in arguments):
         raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
     for one in sweep_jobs("train", arguments, Settings):
-        checked(check(compose("train", one, Settings), Settings))
+        try:
+            checked(check(compose("train", one, Settings), Settings))
+        except UserError as error:
+            raise UserError(f"{error} (in the run {' '.join(one)})") from error
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:

@@ -253,7 +253,8 @@ class Gaussian1D(Points):
         """Figure 1 of Goodfellow et al. 2014: uint8 (3, h, w), from numbers (N, 1, 1, 1).
 
         The density of the data (dotted), that of the samples (green, smoothed), the sigmoid of the discriminator's
-        logits (blue, dashed), which is to become 1/2 everywhere; and the first hundred samples below.
+        logits (blue, dashed; for losses on probabilities), which is to become 1/2 everywhere; and the first hundred
+        samples below.
         """
         numbers = images.detach().flatten().cpu().double().numpy()
         low, high = self.mean - 9 * self.std, self.mean + 9 * self.std
@@ -270,7 +271,8 @@ class Gaussian1D(Points):
         density = np.convolve(counts, kernel, "same") / (len(numbers) * width * math.sqrt(2 * math.pi))
         picture.curve(axes, x, density, GREEN, 2)
         legend = [("data (dotted)", INK), (titled(len(numbers), module), GREEN)]
-        if module:
+        pair = getattr(module, "pair", None)
+        if module and (pair is None or pair.probabilities):
             legend.append(("D(x), scale on the right", BLUE))
             picture.curve(judged, x, discriminator_on(module, x), BLUE, 1.6, dash=6)
         for number in numbers[:100][(numbers[:100] > low) & (numbers[:100] < high)]:

@@ -1,9 +1,10 @@
 """BEGAN — Berthelot et al. 2017, "BEGAN: Boundary Equilibrium Generative Adversarial Networks".
 
 The discriminator is an autoencoder that is to restore real images well and fakes badly; a number k weighs the two so
-that fakes are restored γ times as well as real images, which trades variety for quality.
+that the error on fakes is γ times that on real images, which trades variety for quality.
 
-Differs from the paper: sizes other than 32 to 128; samples come from a moving average of the generator.
+Differs from the paper: sizes other than 32 to 128; learning rates do not fall when the measure of convergence stalls;
+samples come from a moving average of the generator.
 """
 
 from typing import Any
@@ -21,11 +22,13 @@ class BEGAN(AdversarialModule):
     """Losses of section 3.4.
 
     Args:
-        balance: γ, how much worse fakes are restored; smaller ones look better and differ less.
+        balance: γ, the error on fakes over that on real images; with smaller ones fakes look better and differ less.
         gain: λ_k, how fast k follows.
     """
 
     k: Tensor
+    errors: Tensor  # of the steps under way, the discriminator's on real images and the generator's on fakes
+    on_real: Tensor  # of the discriminator's last step
 
     def __init__(self, balance: Fraction = 0.5, gain: NonNegativeFloat = 0.001, **base: Any) -> None:
         super().__init__(**base)
@@ -34,6 +37,8 @@ class BEGAN(AdversarialModule):
         self.balance = balance
         self.gain = gain
         self.register_buffer("k", torch.zeros(()))  # k_0 = 0
+        self.register_buffer("errors", torch.zeros(2), persistent=False)
+        self.register_buffer("on_real", torch.zeros(()))
 
     def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Tensor:
         """z ~ U[-1, 1], (count, latent_size); `truncation` draws again what lies further from 0."""
@@ -63,9 +68,19 @@ class BEGAN(AdversarialModule):
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         return {"loss": self.judge(fakes, batch.get("fake_label")).mean()}
 
+    def descend(self, player: PlayerName, losses: Losses) -> None:
+        """Also sums what k goes by over an accumulated step."""
+        super().descend(player, losses)
+        place, error = (0, losses["loss_real"]) if player == "discriminator" else (1, losses["loss"])
+        self.errors[place] += error.detach() / self.step.accumulate
+
     def moved(self, player: PlayerName) -> None:
         """k_{t+1} = k_t + λ_k (γ L(x) - L(G(z))), in [0, 1]; the same on all devices."""
-        if player == "generator":
-            error = self.balance * self.metrics["D/loss_real"] - self.metrics["G/loss"]
+        if player == "discriminator":
+            self.on_real.copy_(self.errors[0])
+            self.errors[0] = 0
+        else:
+            error = self.balance * self.on_real - self.errors[1]
             error = self.trainer.strategy.reduce(error, reduce_op="mean")
             self.k.add_(self.gain * error).clamp_(0, 1)
+            self.errors[1] = 0

@@ -37,7 +37,7 @@ class DPGAN(GAN):
     Args:
         noise_multiplier: standard deviation of the noise on a sum of gradients, over `max_gradient_norm`.
         max_gradient_norm: C, the largest norm of one image's gradient.
-        delta: the δ that the logged and saved ε belongs to; None: 1 / N for N training images.
+        delta: the δ that the logged and saved ε belongs to; None: 1 / (10 N) for N training images.
         max_epsilon: the run ends before the discriminator's step that would spend more.
     """
 
@@ -84,7 +84,7 @@ class DPGAN(GAN):
             raise UserError("trainer.precision=16-mixed: its loss scale changes gradients that are cut; use bf16-mixed")
         self.expected = data.minibatch_size()
         self.rate = self.expected / len(data.train)
-        self.spent_at = self.delta or 1 / len(data.train)
+        self.spent_at = self.delta or 0.1 / len(data.train)
         first = self.accountant.epsilon(self.spent_at, (self.noise_multiplier, self.rate, 1))
         if self.max_epsilon and first > self.max_epsilon:
             raise UserError(f"model.max_epsilon={self.max_epsilon}: the first step spends {first:.3g}")
@@ -131,7 +131,7 @@ class DPGAN(GAN):
                 self.keep(player, {"epsilon": self.accountant.epsilon(self.spent_at)})
             if self.steps_left is not None:
                 self.steps_left -= 1
-                self.trainer.should_stop = self.trainer.should_stop or self.steps_left == 0
+                self.end_when_spent()
 
     # ---- Lightning --------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,13 @@ class DPGAN(GAN):
         if self.max_epsilon:
             rest = self.max_epsilon, self.spent_at, self.noise_multiplier, self.rate
             self.steps_left = self.accountant.steps_within(*rest)
-            self.trainer.should_stop = self.steps_left == 0
+            self.end_when_spent()
+
+    def end_when_spent(self) -> None:
+        """Ends the run, and says why, when no step is left."""
+        if self.steps_left == 0:
+            say(f"model.max_epsilon={self.max_epsilon}: another step would spend more; the run ends")
+            self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         spent = f"epsilon {self.accountant.epsilon(self.spent_at):.3g} at delta {self.spent_at:.3g}"

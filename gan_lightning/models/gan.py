@@ -50,6 +50,7 @@ class GAN(AdversarialModule):
         if pair.needs_real and self.step.generator_batch > 1:
             raise ValueError(f"loss={loss}: pairs fakes with real images; use step.generator_batch=1")
         self.pair = pair
+        self.same_labels = self.same_labels or pair.needs_real
         self.won = None if any(soft.values()) else pair.won  # soft labels keep the loss from falling
         self.label_smoothing = label_smoothing
         self.fake_label_smoothing = fake_label_smoothing

@@ -4,8 +4,8 @@ Part of the latents are codes, and both players also minimise how badly the disc
 them from the fakes: a lower bound of the mutual information of codes and images (eq. 5). What a code means is found,
 not told.
 
-Differs from the paper: the outputs for the codes are one linear layer on the discriminator's features; DCGAN's
-networks; samples come from a moving average of the generator.
+Differs from the paper: noise is N(0, 1); the outputs for the codes are one linear layer on the discriminator's
+features; DCGAN's networks; samples come from a moving average of the generator.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,9 @@ class InfoGAN(GAN):
         self.latent_size = cast(int, self.generator.latent_size)
         outputs = getattr(self.discriminator, "auxiliary", 0)
         if outputs != sum(self.widths):
-            raise ValueError(f"discriminator.auxiliary={outputs}: the codes need {sum(self.widths)} outputs")
+            raise ValueError(
+                f"discriminator.auxiliary={outputs}: the codes need {sum(self.widths)} outputs: network@model=infogan"
+            )
         if self.latent_size <= sum(self.widths):
             raise ValueError(f"generator.latent_size={self.latent_size}: holds the {sum(self.widths)} codes and noise")
         if self.pair.needs_real:

@@ -55,10 +55,15 @@ class Unrolled(GAN):
         return functional_call(self.discriminator, self._ahead, seen)
 
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
-        if self.training and self.unrolled_steps:
-            self._ahead = self.unroll(batch, fakes)
-        try:
+        """Eq. 10: the generator also gains from how its fakes change what is thought of real images."""
+        if not (self.training and self.unrolled_steps):
             return super().generator_loss(batch, fakes)
+        self._ahead = self.unroll(batch, fakes)
+        try:
+            loss = super().generator_loss(batch, fakes)["loss"]
+            if not self.pair.needs_real:  # such a loss has both terms
+                loss = loss - self.discriminator_loss(batch, fakes)["loss_real"]
+            return {"loss": loss}
         finally:
             self._ahead = None
 

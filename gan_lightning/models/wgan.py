@@ -3,8 +3,8 @@
 The critic estimates the Wasserstein distance; its weights are clipped to a box, which bounds how steep it can be. It
 takes several steps for each of the generator's, in the published code a hundred at first (`step.critic_burst=100`).
 
-Differs from the paper: weights are clipped after each step and once at the start, where the published code clips before
-each step: the same steps; samples come from a moving average of the generator.
+Differs from the paper: weights are clipped once at the start, too; samples come from a moving average of the generator.
+(The published code clips before each step of the critic, so that the generator meets weights that are not clipped.)
 """
 
 from typing import Any

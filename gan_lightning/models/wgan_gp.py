@@ -28,6 +28,7 @@ class WGANGP(GAN):
     """
 
     penalised = True
+    same_labels = True  # as in the published code: a mixture of two images has one label
 
     def __init__(self, penalty_weight: NonNegativeFloat = 10.0, one_sided: bool = False, **base: Any) -> None:
         super().__init__(loss="wasserstein", **base)

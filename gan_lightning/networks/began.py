@@ -6,13 +6,13 @@ Differs from the paper: 16 and 28 pixels, which start at 4×4 and 7×7 where the
 from torch import Tensor, nn
 
 from gan_lightning.networks.dcgan import IMAGE_SIZES
+from gan_lightning.networks.sizes import check_size
 from gan_lightning.types import PositiveInt
 
 
 def sides(image_size: int) -> tuple[int, int]:
     """The side of the smallest feature maps, and how often it doubles."""
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size={image_size}: BEGAN's networks are built for {', '.join(map(str, IMAGE_SIZES))}")
+    check_size(image_size, "BEGAN's networks", IMAGE_SIZES)
     smallest = {16: 4, 28: 7}.get(image_size, 8)
     return smallest, (image_size // smallest).bit_length() - 1
 

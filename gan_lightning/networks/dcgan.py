@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gan_lightning.networks.conditional import batch_norm, conditioned, one_hot
 from gan_lightning.networks.discriminator import Discriminator
+from gan_lightning.networks.sizes import check_size
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Norm = Literal["batch", "layer", "instance", "none"]
@@ -22,8 +23,7 @@ def widths(base_channels: int, image_size: int) -> tuple[int, list[int]]:
 
     64 -> 4, [8, 4, 2, 1] × base_channels (sides 4, 8, 16, 32); 28 -> 7, [2, 1] × base_channels (sides 7, 14).
     """
-    if image_size not in IMAGE_SIZES:
-        raise ValueError(f"image_size={image_size}: DCGAN's networks are built for {', '.join(map(str, IMAGE_SIZES))}")
+    check_size(image_size, "DCGAN's networks", IMAGE_SIZES)
     smallest = 7 if image_size == 28 else 4
     levels = (image_size // smallest).bit_length() - 1  # how many times the side doubles
     return smallest, [base_channels * min(2**level, 8) for level in reversed(range(levels))]

@@ -99,13 +99,13 @@ class MinibatchDiscrimination(nn.Module):
     """How near every sample is to the others of its minibatch: features (N, F) -> (N, kernels).
 
     Salimans et al. 2016, section 3.2: M = f T, c_b(i, j) = exp(-‖M_ib - M_jb‖₁), o_b(i) = Σ_j c_b(i, j), here without
-    j = i, which adds 1 to all.
+    j = i, which adds 1 to all. T's columns begin with a length of about 1 for all F, as the published code keeps them.
     """
 
     def __init__(self, features: int, kernels: int, dims: int) -> None:
         super().__init__()
         self.kernels = kernels
-        self.tensor = nn.Parameter(torch.empty(features, kernels * dims).normal_(0, 0.05))  # T
+        self.tensor = nn.Parameter(torch.empty(features, kernels * dims).normal_(0, features**-0.5))  # T
 
     def forward(self, features: Tensor) -> Tensor:
         projected = (features @ self.tensor).float().unflatten(1, (self.kernels, -1)).transpose(0, 1)

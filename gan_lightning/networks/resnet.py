@@ -20,6 +20,7 @@ from gan_lightning.networks.attention import SelfAttention
 from gan_lightning.networks.conditional import batch_norm, conditioned
 from gan_lightning.networks.dcgan import Norm, normalise
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
+from gan_lightning.networks.sizes import check_size
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Kind = Literal["preactivation", "basic"]
@@ -47,8 +48,7 @@ SHAPES = {
 
 def shape_of(image_size: int) -> Shape:
     """The papers' shape for images of this side."""
-    if image_size not in SHAPES:
-        raise ValueError(f"image_size={image_size}: ResNets are built for {', '.join(map(str, SHAPES))}")
+    check_size(image_size, "ResNets", SHAPES)
     return SHAPES[image_size]
 
 

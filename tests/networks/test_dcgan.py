@@ -1,11 +1,12 @@
 """Sizes, ranges and published parameter counts of DCGAN's networks."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
+from gan_lightning.networks.conditional import LabelEmbedding
 from gan_lightning.networks.dcgan import IMAGE_SIZES, DCGANDiscriminator, DCGANGenerator, Norm
 
 NORMS: list[Norm] = list(get_args(Norm))
@@ -81,3 +82,16 @@ def test_double_backward() -> None:
         weight = discriminator.get_parameter("trunk.0.weight")
         assert weight.grad is not None
         assert torch.isfinite(weight.grad).all()
+
+
+@pytest.mark.parametrize("conditioning", ["concatenation", "batch_norm"])
+def test_a_generator_is_told_its_class(conditioning: Any) -> None:
+    torch.manual_seed(0)
+    generator = DCGANGenerator(5, 4, 16, 1, classes=3, conditioning=conditioning)
+    for module in generator.modules():  # classes begin alike, and differ once trained
+        if isinstance(module, LabelEmbedding):
+            nn.init.normal_(module.weight)
+    z = torch.randn(1, 5).expand(3, -1)
+    images = generator(z, torch.tensor([0, 1, 1]))
+    assert not torch.allclose(images[0], images[1], atol=1e-3)
+    torch.testing.assert_close(images[1], images[2])
