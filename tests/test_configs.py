@@ -19,7 +19,7 @@ SHOWN = {
 }
 MLP_POINTS = ["model=gan", "network@model=mlp_points"]
 POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}
-NARROW = ("base_channels=4", "attention=null")
+NARROW = {"base_channels": "4", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 RUN = [c for c in CHOICES if c != "trainer=default"]
 QUICK = {f"model={name}" for name in ("gan", "wgan", "acgan", "infogan", "began", "sagan", "dpgan")}
@@ -56,7 +56,10 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         write_photos(tmp_path / "photos")
         data = [f"data.root={tmp_path / 'photos'}", "data.image_size=16"]
         if group == "experiment":
-            data += [f"model.{network}.{size}" for network in ("generator", "discriminator") for size in NARROW]
+            model = compose("train", [choice], Settings).model
+            data += [
+                f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in NARROW.items() if k in model[n]
+            ]
     elif "mnist" in name:
         write_idx(tmp_path / "MNIST" / "raw")
         write_idx(tmp_path / "FashionMNIST" / "raw")
