@@ -282,6 +282,7 @@ def test_a_continued_run_with_other_values_adds_up(tmp_path: Path, caplog: pytes
     assert run([f"checkpoint={folder}", *less]) == 0  # nothing is left of it
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["privacy"]["history"] == privacy["history"]
     assert "seed=0" in caplog.text
+    assert "model.max_epsilon=0.9: another step would spend more" in caplog.text
 
 
 @pytest.mark.parametrize(
