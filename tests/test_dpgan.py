@@ -25,8 +25,8 @@ from tests.support import Blobs, Watch, fit, game
 from tests.test_resume import COMMON, last, lines, train
 
 opacus = pytest.importorskip("opacus")
-from opacus.accountants import PRVAccountant, RDPAccountant  # noqa: E402
-from opacus.optimizers import DPOptimizer  # noqa: E402
+from opacus.accountants import PRVAccountant, RDPAccountant  # noqa: E402  # once it is known to be there
+from opacus.optimizers import DPOptimizer  # noqa: E402  # the same
 
 pytestmark = pytest.mark.filterwarnings("ignore:Optimal order is the")
 BOUND = 0.7
