@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
@@ -42,6 +43,27 @@ class Blobs(ImageData):
             row, column = divmod(label, 2)
             pixels[labels == label, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 150
         return InMemory(pixels, labels), InMemory(pixels[:16], labels[:16]), ["a", "b", "c", "d"]
+
+
+class Large(Blobs):
+    """Blobs of 16 pixels."""
+
+    def load(self) -> Any:
+        train, held_out, classes = super().load()
+        for part in (train, held_out):
+            part.images = part.images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return train, held_out, classes
+
+
+def batch_of(count: int = 8, **more: Tensor) -> dict[str, Tensor]:
+    """A minibatch (count, 1, 8, 8) in [-1, 1], always the same."""
+    stream = torch.Generator().manual_seed(0)
+    return {"image": torch.rand(count, 1, 8, 8, generator=stream) * 2 - 1, **more}
+
+
+def fakes_of(count: int = 8) -> Tensor:
+    """Fakes for it (count, 1, 8, 8)."""
+    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 def game(rule: Any = GAN, *, seed: Any = 0, step: Any = None, **settings: Any) -> Any:
