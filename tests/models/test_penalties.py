@@ -30,9 +30,9 @@ def test_dragan_looks_near_real_images() -> None:
     module.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
     batch = batch_of()
     found = module.discriminator_loss(batch, fakes_of())
-    assert float(found["gradient_penalty"]) == pytest.approx((8 * 3 - 1) ** 2, rel=1e-5)
+    assert found["gradient_penalty"].item() == pytest.approx((8 * 3 - 1) ** 2, rel=1e-5)
     plain = game(GAN, discriminator=linear()).discriminator_loss(batch, fakes_of())["loss"]
-    assert float(found["loss"] - plain) == pytest.approx(2 * 23**2, rel=1e-5)
+    assert (found["loss"] - plain).item() == pytest.approx(2 * 23**2, rel=1e-5)
     away = seen[2] - batch["image"]  # where the penalty looked
     assert float(away.min()) >= 0
     assert 0.9 * 0.5 * float(batch["image"].std()) < float(away.max()) <= 0.5 * float(batch["image"].std())
@@ -43,7 +43,7 @@ def test_zero_centred_penalties(r1: float, r2: float) -> None:
     module = game(ZeroCentred, discriminator=linear(), r1_weight=r1, r2_weight=r2)
     found = module.discriminator_loss(batch_of(), fakes_of())
     plain = game(GAN, loss="relativistic", discriminator=linear()).discriminator_loss(batch_of(), fakes_of())["loss"]
-    assert float(found["loss"] - plain) == pytest.approx((r1 + r2) / 2 * 9 * 64, rel=1e-5)
+    assert (found["loss"] - plain).item() == pytest.approx((r1 + r2) / 2 * 9 * 64, rel=1e-5)
     assert ("r1" in found, "r2" in found) == (r1 > 0, r2 > 0)
 
 
@@ -75,4 +75,4 @@ def test_penalties_of_packs_are_of_whole_packs() -> None:
     packed = MLPDiscriminator([], 8, 1, pack=2)
     nn.init.constant_(packed.head.weight, 3.0)
     found = game(ZeroCentred, discriminator=packed, r1_weight=1.0, r2_weight=0.0)
-    assert float(found.discriminator_loss(batch_of(), fakes_of())["r1"]) == pytest.approx(9 * 128, rel=1e-5)
+    assert found.discriminator_loss(batch_of(), fakes_of())["r1"].item() == pytest.approx(9 * 128, rel=1e-5)
