@@ -43,7 +43,7 @@ SAMPLES, STEPS = 10_000, 300  # with labels, and steps of a classifier on them
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", nargs="*", choices=[[], *TABLES], help="ring, grid, …")
+    parser.add_argument("table", nargs="*", metavar="TABLE", help=f"of {', '.join(TABLES)}")
     parser.add_argument("--root", type=Path, help="folder that holds MNIST/raw, or the class folders of CIFAR-10")
     parser.add_argument("--out", type=Path, default=Path("outputs/reproduce"), help="where runs go")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
@@ -52,12 +52,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="write the page and nothing else")
     parser.add_argument("--gallery", action="store_true", help="draw the gallery of the leaderboard")
     given = parser.parse_args(arguments)
+    if unknown := sorted(set(given.table) - set(TABLES)):
+        parser.error(f"no table {', '.join(unknown)}; there are {', '.join(TABLES)}")
     for name in [] if given.write else given.table:
         table = TABLES[name]
         work = look if table.of else run
         if table.needs and not given.root:
             parser.error(f"{name}: --root= must name {table.needs}")
-        rows = [row for row in table.rows if not given.rows or row.name in given.rows.split(",")]
+        names = [row.name for row in table.rows]
+        wanted = given.rows.split(",") if given.rows else names
+        if unknown := sorted(set(wanted) - set(names)):
+            parser.error(f"--rows: {name} has no {', '.join(unknown)}; it has {', '.join(names)}")
+        rows = [row for row in table.rows if row.name in wanted]
         done = {(line["table"], line["row"], line["seed"]) for line in lines()}
         todo = [  # every row once, then again
             (row, seed)

@@ -40,6 +40,7 @@ SMALL = [  # networks that learn in the steps that a CPU makes in half a minute
     "model.discriminator.base_channels=16",
     "model.generator_optimizer.lr=1e-3",
     "model.discriminator_optimizer.lr=1e-3",
+    "model.discriminator.norm=none",
     "data.batch_size=32",
 ]
 AUGMENT = "model.augment=[translation,cutout]"

@@ -86,17 +86,18 @@ class AdversarialModule(LightningModule):
         instance_noise_images: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        known = [getattr(generator, "classes", 0), getattr(discriminator, "classes", 0)]
-        known[1] = known[1] or getattr(discriminator, "auxiliary", 0)
-        for network, its_classes in zip((generator, discriminator), known, strict=True):
-            if classes and its_classes < classes:  # networks that use labels say how many
+        auxiliary = getattr(discriminator, "auxiliary", 0)
+        if auxiliary and not self.reads_auxiliary:
+            raise ValueError(f"discriminator.auxiliary={auxiliary}: {type(self).__name__} has no use for such outputs")
+        for name, network in (("generator", generator), ("discriminator", discriminator)):
+            known = getattr(network, "classes", 0)
+            if classes and not known and not (auxiliary and network is discriminator):
                 raise ValueError(
                     f"{type(network).__name__} takes no labels, and there are {classes} classes: choose networks that "
                     "do, such as network@model=cgan or dcgan_conditional"
                 )
-        auxiliary = getattr(discriminator, "auxiliary", 0)
-        if auxiliary and not self.reads_auxiliary:
-            raise ValueError(f"discriminator.auxiliary={auxiliary}: {type(self).__name__} has no use for such outputs")
+            if known not in (0, classes):
+                raise ValueError(f"{name}.classes={known}: model.classes={classes} says how many there are")
         if instance_noise_images and not instance_noise:
             raise ValueError(
                 f"instance_noise_images={instance_noise_images}: there is no noise; set instance_noise too"
@@ -120,9 +121,7 @@ class AdversarialModule(LightningModule):
         self.config: dict[str, Any] | None = None  # the plain configuration that a command built this from
         self.class_names: list[str] = []  # of the images it was trained on
         self.metrics: dict[str, Tensor | float] = {}  # what the last log line shows
-        self.won: float | None = (
-            None  # the discriminator's loss below which it leaves nothing to learn, where it says so
-        )
+        self.won: float | None = None  # the discriminator's loss below which it leaves nothing to learn, if known
         self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
         self.penalty_due = True  # and its discriminator loss has its penalty
@@ -192,6 +191,8 @@ class AdversarialModule(LightningModule):
         size = data.minibatch_size(trainer.world_size, self.step.accumulate)
         if size % self.pack:
             raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={self.pack}")
+        if self.classes and self.classes != len(data.class_names):
+            raise UserError(f"model.classes={self.classes}: there are {len(data.class_names)} classes in the data")
         if data.sampling != self.data_sampling:
             raise UserError(f"data.sampling={data.sampling}: {type(self).__name__} needs {self.data_sampling}")
 

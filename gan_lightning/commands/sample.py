@@ -29,11 +29,8 @@ NEAREST_MOST = 128  # pairs in nearest.png
 PICTURES = ("grid.png", "nearest.png")  # written beside the images
 KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
 CLASSES_MOST = 20  # classes that a walk goes through without being told which
-TRAVERSED, VALUES, FURTHEST = (
-    8,
-    11,
-    2.0,
-)  # rows; columns of a continuous code, from -2 to 2 (Chen et al. 2016, figure 2)
+TRAVERSED = 8  # rows of a traversal
+VALUES, FURTHEST = 11, 2.0  # its columns for a continuous code, from -2 to 2 (Chen et al. 2016, figure 2)
 
 
 class Settings(TypedDict):

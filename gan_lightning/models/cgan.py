@@ -5,7 +5,8 @@ networks' affair: beside their inputs (`model=cgan`, `conditional_dcgan`), or by
 product of features and class (`model=projection`, Miyato & Koyama 2018).
 
 Differs from the paper: labels come beside the first layer's inputs, where the paper maps them to hidden units of their
-own; LeakyReLU in place of maxout; samples come from a moving average of the generator.
+own; LeakyReLU in place of maxout; Adam without dropout in place of SGD
+with momentum and dropout; samples come from a moving average of the generator.
 """
 
 from typing import Any

@@ -3,8 +3,10 @@
 The first GAN's losses and a penalty that pulls the norm of the discriminator's gradient to 1 around the real images:
 the authors lay mode collapse to sharp gradients there.
 
-Differs from the paper: the penalty is on the gradient of the logit, as WGAN-GP's; no batch normalisation in the
-discriminator, which would mix samples; samples come from a moving average of the generator.
+Differs from the paper: the penalty is where the published code has it, between a real image and the same one with noise
+U[0, spread · standard deviation], the paper's at an image with Gaussian noise; it is on the gradient of the logit, as
+WGAN-GP's; no batch normalisation in the discriminator, which would mix samples; samples come from a moving average of
+the generator.
 """
 
 from typing import Any

@@ -41,11 +41,15 @@ class InfoGAN(GAN):
         information_weight: NonNegativeFloat = 1.0,
         **base: Any,
     ) -> None:
+        if classes := base.get("classes"):
+            raise ValueError(f"classes={classes}: InfoGAN finds its codes without labels; use classes=0")
         super().__init__(**base)
         self.categorical, self.continuous = list(categorical), continuous
         self.widths = [*self.categorical, *[1] * continuous]
         self.information_weight = information_weight
         self.latent_size = cast(int, self.generator.latent_size)
+        if not self.widths:
+            raise ValueError("categorical=[], continuous=0: InfoGAN needs codes")
         outputs = getattr(self.discriminator, "auxiliary", 0)
         if outputs != sum(self.widths):
             raise ValueError(

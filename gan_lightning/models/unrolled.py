@@ -4,8 +4,8 @@ The generator is judged by the discriminator as it will be after some more of it
 those steps (eq. 10): it cannot gain by running to where the discriminator has not looked yet. The steps are then
 forgotten.
 
-Differs from the paper: under mixed precision the unrolled steps are in float32; samples come from a moving average of
-the generator.
+Differs from the paper: the generator moves after the discriminator's step on the same minibatch, not with it; under
+mixed precision the unrolled steps are in float32; samples come from a moving average of the generator.
 """
 
 from collections.abc import Iterable

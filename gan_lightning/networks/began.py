@@ -12,7 +12,7 @@ from gan_lightning.types import PositiveInt
 
 def sides(image_size: int) -> tuple[int, int]:
     """The side of the smallest feature maps, and how often it doubles."""
-    check_size(image_size, "BEGAN's networks", IMAGE_SIZES)
+    check_size(image_size, "BEGAN's networks", IMAGE_SIZES, for_points="")
     smallest = {16: 4, 28: 7}.get(image_size, 8)
     return smallest, (image_size // smallest).bit_length() - 1
 

@@ -28,7 +28,7 @@ class Discriminator(nn.Module):
         auxiliary: outputs beside the logit (AC-GAN's classes, InfoGAN's codes).
         pack: so many images are judged together (PacGAN, Lin et al. 2018): N / pack logits.
         minibatch_kernels, minibatch_dims: minibatch discrimination (Salimans et al. 2016, section 3.2); 0: none.
-        spectral_norm: every linear layer and convolution has spectral norm 1 (Miyato et al. 2018).
+        spectral_norm: every linear layer, convolution and projection has spectral norm 1 (Miyato et al. 2018).
     """
 
     trunk: nn.Module
@@ -74,7 +74,8 @@ class Discriminator(nn.Module):
                     spectrally_normalised(module)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """What the head is given: images (N, channels, H, W) or flat (N, numbers) -> (N, features)."""
+        """What the head is given, beside what minibatch discrimination adds: images (N, channels, H, W), or flat
+        (N, numbers), -> (N, features)."""
         if self.pack > 1:
             x = x.unflatten(0, (-1, self.pack)).flatten(1, 2)
         if self.label_channels:

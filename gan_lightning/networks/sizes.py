@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 
-def check_size(image_size: int, networks: str, sizes: Iterable[int]) -> None:
-    """Raises ValueError for a side that is none of `sizes`."""
+def check_size(
+    image_size: int, networks: str, sizes: Iterable[int], *, for_points: str = "network@model=mlp_points"
+) -> None:
+    """Raises ValueError for a side that is none of `sizes`; for_points: what to use for points, if there is such."""
     if image_size not in (known := list(sizes)):
-        points = "; for points use network@model=mlp_points" if image_size == 1 else ""
+        points = f"; for points use {for_points}" if image_size == 1 and for_points else ""
         raise ValueError(f"image_size={image_size}: {networks} are built for {', '.join(map(str, known))}{points}")

@@ -1,10 +1,11 @@
 """Spectral norm and larger generator minibatches."""
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 import torch
+from torch import Tensor
 
 from gan_lightning.budget import Budget
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -35,5 +36,5 @@ def test_spectral_norm_is_one(tmp_path: Path) -> None:
     layers = [m for m in discriminator.modules() if hasattr(m, "parametrizations")]
     assert len(layers) == 4  # two convolutions, the head and the projection
     for layer in layers:
-        weight: Any = layer.weight.detach()
+        weight = cast(Tensor, layer.weight).detach()
         assert float(torch.linalg.matrix_norm(weight.flatten(1), 2)) == pytest.approx(1, abs=0.1)
