@@ -235,8 +235,10 @@ def page(made: list[dict[str, Any]]) -> str:
     if SYNTHETIC.exists():
         parts.append("## What synthetic images bring to a classifier with few real ones\n")
         parts.append(
-            "Lengths, rates and sizes were chosen while looking at accuracies on the same test images, for GANs that "
-            "saw all of MNIST; then nothing was changed.\n"
+            "`projection` with DCGAN's networks, and DiffAugment of translations alone, were chosen after GANs of "
+            "`conditional_dcgan` with translations and cutout, whose images are often not of their class (a classifier "
+            "learns 10 to 60 % from them), by the share of samples that are of theirs for 10 and 50 real images a "
+            "class, seed 0; lengths, rates and sizes before that by accuracies on the same test images.\n"
         )
         parts.append(SYNTHETIC.read_text())
     parts.append(recipes())

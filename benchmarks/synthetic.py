@@ -36,14 +36,16 @@ from gan_lightning.metrics.fit_classifiers import Augment, Labelled, accuracy, e
 
 BATCH = 128  # of fit
 SMALL = [  # networks that learn in the steps that a CPU makes in half a minute
+    "network@model=dcgan_projection",
+    "step.critic_steps=1",
+    "step.generator_batch=1",
     "model.generator.base_channels=16",
     "model.discriminator.base_channels=16",
     "model.generator_optimizer.lr=1e-3",
     "model.discriminator_optimizer.lr=1e-3",
-    "model.discriminator.norm=none",
     "data.batch_size=32",
 ]
-AUGMENT = "model.augment=[translation,cutout]"
+AUGMENT = "model.augment=[translation]"
 REAL, SHIFTED = "real", "real, shifted"
 GANS = {"GAN": [], "GAN with DiffAugment": [AUGMENT]}
 
@@ -238,7 +240,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="data.root; without it the data needs none")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "synthetic")
     chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--model", default="conditional_dcgan")
+    chosen.add_argument("--model", default="projection")
     chosen.add_argument("--experiment", help="in place of --model and --data")
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help=f"in place of {' '.join(SMALL)}")

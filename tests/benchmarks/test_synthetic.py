@@ -68,7 +68,7 @@ def test_the_commands_are_those_of_the_project(gan: str, tmp_path: Path) -> None
     assert "data.per_class=10" in arguments
     arguments.remove("data.per_class=10")
     settings = check(compose("train", arguments, Settings), Settings)
-    assert settings["model"]["augment"] == (["translation", "cutout"] if "DiffAugment" in gan else [])
+    assert settings["model"]["augment"] == (["translation"] if "DiffAugment" in gan else [])
     assert settings["seed"] == 3
     assert settings["budget"]["images"] == 500
     assert settings["model"]["generator"]["base_channels"] == 16
@@ -78,7 +78,7 @@ def test_the_commands_are_those_of_the_project(gan: str, tmp_path: Path) -> None
 def test_commands_are_shown_without_the_folders_of_this_machine() -> None:
     given = parse(["--root", "/home/me/sets", "--out", "/tmp/found"])
     text = shown(given, ["gan_lightning", *training_arguments(given, 10, 0, "GAN"), "--out", "/tmp/found"])
-    assert text.startswith("python -m gan_lightning model=conditional_dcgan data=mnist data.root=ROOT ")
+    assert text.startswith("python -m gan_lightning model=projection data=mnist data.root=ROOT ")
     assert text.endswith(" --out OUT")
 
 
