@@ -206,8 +206,9 @@ def page(made: list[dict[str, Any]]) -> str:
     parts = [HEAD]
     for name, table in TABLES.items():
         of_table = [line for line in made if line["table"] == name]
+        protocol = " ".join(table.protocol.split())
         headings = [f"{heading}{kind}" for heading in table.metrics.values() for kind in ("", ", paper")]
-        parts.append(f"## {table.title} (`{name}`)\n\n{table.protocol}\n")
+        parts.append(f"## {table.title} (`{name}`)\n\n{protocol}\n")
         columns = ["row", *headings, "seeds", "minutes a run", "command"]
         parts.append("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
         for row in table.rows:
