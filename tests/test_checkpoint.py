@@ -52,7 +52,7 @@ def test_unusable_files_are_named(kind: str, tmp_path: Path) -> None:
     elif kind == "object":
         torch.save({**GOOD, "bomb": Bomb(tmp_path / "ran")}, path)
     else:
-        path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "garbage": b"\x80\x02garbage" * 99}[kind])
+        path.write_bytes({"truncated": whole[: len(whole) // 2], "empty": b"", "garbage": b"\x80\x02trash" * 99}[kind])
     with pytest.raises(UserError, match=r"my run\.ckpt") as error:
         read_checkpoint(path)
     assert len(str(error.value)) < 400 + len(str(path))
