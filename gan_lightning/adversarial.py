@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from gan_lightning import sampling
+from gan_lightning.ada import ADA
 from gan_lightning.augment import Augment, Policy
 from gan_lightning.data.base import say
 from gan_lightning.draws import generator as stream_of
@@ -59,12 +60,15 @@ class AdversarialModule(LightningModule):
         classes: number of classes that both networks know by their attributes `classes` or (the discriminator)
             `auxiliary`; 0: unconditional.
         augment: parts of DiffAugment that images of both players go through before they are judged (augment.py).
+        ada: a pipeline of ADA that they go through, and what moves its probability (ada.py).
         instance_noise, instance_noise_images: Gaussian noise on them, and over how many images it falls to 0.
     """
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
+    regularised = False  # the generator has one, which it leaves out while `generator_penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
     same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
+    signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
     no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
 
@@ -82,6 +86,7 @@ class AdversarialModule(LightningModule):
         ema: Callable[..., EMA] | None = None,
         classes: NonNegativeInt = 0,
         augment: Sequence[Policy] = (),
+        ada: ADA | None = None,
         instance_noise: NonNegativeFloat = 0.0,
         instance_noise_images: PositiveInt | None = None,
     ) -> None:
@@ -104,13 +109,18 @@ class AdversarialModule(LightningModule):
             )
         if step.penalty_every > 1 and not self.penalised:
             raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
+        if step.generator_penalty_every > 1 and not self.regularised:
+            raise ValueError(
+                f"step.generator_penalty_every={step.generator_penalty_every}: the generator of {type(self).__name__} "
+                "has no penalty"
+            )
         self.automatic_optimization = False
         initialize(generator, initialization)
         initialize(discriminator, initialization)
         self.generator = generator
         self.discriminator = discriminator
         self.ema = ema(generator) if ema else None
-        self.augment = Augment(augment, instance_noise, instance_noise_images)
+        self.augment = Augment(augment, instance_noise, instance_noise_images, ada)
         self.step = step
         self.seed = seed
         self.classes = classes
@@ -124,7 +134,7 @@ class AdversarialModule(LightningModule):
         self.won: float | None = None  # the discriminator's loss below which it leaves nothing to learn, if known
         self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
         self.log_due = False  # this minibatch ends with a log line: worth computing statistics for
-        self.penalty_due = True  # and its discriminator loss has its penalty
+        self.penalty_due = self.generator_penalty_due = True  # and its losses have their penalties
         self.scaler: Any = None  # of the loss, under 16-mixed
         self.turns = Eager()  # how minibatches are played
         self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
@@ -139,6 +149,10 @@ class AdversarialModule(LightningModule):
         if truncation is None:
             return z.normal_(generator=stream)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)
+
+    def truncated(self, network: nn.Module, truncation: float) -> nn.Module:
+        """The generator to sample with under `truncation`, where it is not a matter of latents alone."""
+        return network
 
     def draw_labels(self, count: int, stream: torch.Generator) -> Tensor:
         """Labels of fakes, (count,), uniform over the classes."""
@@ -183,6 +197,10 @@ class AdversarialModule(LightningModule):
         """How many fakes a minibatch is given, and as how many training images it counts."""
         return len(batch["image"])
 
+    def progressed(self, images: int) -> None:
+        """Before each minibatch: what changes with the training images shown."""
+        self.augment.set_progress(images)
+
     def moved(self, player: PlayerName) -> None:
         """After each step of a player: what a rule changes without a gradient."""
 
@@ -191,6 +209,8 @@ class AdversarialModule(LightningModule):
         size = data.minibatch_size(trainer.world_size, self.step.accumulate)
         if size % self.pack:
             raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={self.pack}")
+        if self.augment.ada:
+            self.augment.ada.check(type(self).__name__, self.signed, data.channels)
         if self.classes and self.classes != len(data.class_names):
             raise UserError(f"model.classes={self.classes}: there are {len(data.class_names)} classes in the data")
         if data.sampling != self.data_sampling:
@@ -240,8 +260,8 @@ class AdversarialModule(LightningModule):
     def minibatch_step(self, batch: Batch) -> None:
         """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
         turn = next_turn(self.step, self.phase, self.counters, self.log_every)
-        self.log_due, self.penalty_due = turn.log, turn.penalty
-        self.augment.set_progress(self.counters.images)
+        self.log_due, self.penalty_due, self.generator_penalty_due = turn.log, turn.penalty, turn.generator_penalty
+        self.progressed(self.counters.images)
         for name, player in self.players.items():  # also of who rests: a checkpoint holds the rate of its moment
             rate = player.set_learning_rate(self.counters.generator_steps)
             if name in turn.movers:
@@ -266,7 +286,10 @@ class AdversarialModule(LightningModule):
             with torch.set_grad_enabled(share):
                 fakes = self.generate(batch, latents)
             detached = tree_map(Tensor.detach, fakes)
-            self.descend("discriminator", self.loss(phase.discriminator_loss)(batch, detached))
+            losses = self.loss(phase.discriminator_loss)(batch, detached)
+            self.descend("discriminator", losses)
+            if self.augment.ada and "sign" in losses:
+                self.augment.ada.observe(losses["sign"], count)
             if turn.last:
                 self.move("discriminator")
         if turn.generator and turn.last:
@@ -329,9 +352,19 @@ class AdversarialModule(LightningModule):
         else:
             player.optimizer.step()
         player.forget_gradients()
+        if name == "discriminator":
+            self.adapt()
         self.moved(name)
         if self.log_due:
             self.keep(name, {"gradient_norm": player.gradient_norm})
+
+    def adapt(self) -> None:
+        """Moves ADA's probability after so many minibatches of the discriminator, alike on all devices."""
+        ada = self.augment.ada
+        if ada and ada.target is not None and (self.counters.discriminator_steps + 1) % ada.every == 0:
+            ada.adapt(cast(Tensor, self.trainer.strategy.reduce(ada.signs, reduce_op="sum")))
+        if ada and self.log_due:
+            self.keep("discriminator", {"ada_p": ada.p.clone()})
 
     def forget_minibatch(self) -> None:
         """Leaves nothing of a minibatch that was broken off, or only looked at."""

@@ -1,4 +1,4 @@
-"""What both players' images go through before the discriminator sees them: DiffAugment and instance noise."""
+"""What both players' images go through before the discriminator sees them: DiffAugment, ADA and instance noise."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -6,10 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.ada import ADA, NUMBERS
 from gan_lightning.types import NonNegativeFloat, PositiveInt
 
 Policy = Literal["color", "translation", "cutout"]
 Uniform = Callable[[int, int], Tensor]  # (N, numbers of each) -> U[0, 1), (N, numbers)
+PARTS = 7  # numbers that an image draws for DiffAugment
 
 
 def color(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
@@ -58,22 +60,30 @@ def over_pixels(values: Tensor) -> Tensor:
 
 
 class Augment(nn.Module):
-    """DiffAugment and instance noise, alike for real images and fakes.
+    """DiffAugment, ADA and instance noise, alike for real images and fakes.
 
     Args:
         policy: the parts of DiffAugment, in this order.
         noise: standard deviation of Gaussian noise on the images at the start (Sønderby et al. 2017, "Amortised MAP
             Inference", section 3.3; Arjovsky & Bottou 2017).
         noise_images: training images over which it falls to 0 in a straight line; None: it stays.
+        ada: a pipeline of ADA, if any; it comes after DiffAugment.
     """
 
     level: Tensor
 
-    def __init__(self, policy: Sequence[Policy], noise: NonNegativeFloat, noise_images: PositiveInt | None) -> None:
+    def __init__(
+        self,
+        policy: Sequence[Policy],
+        noise: NonNegativeFloat,
+        noise_images: PositiveInt | None,
+        ada: ADA | None = None,
+    ) -> None:
         super().__init__()
         if len(set(policy)) < len(policy):
             raise ValueError(f"augment=[{','.join(policy)}]: says the same twice")
         self.policy, self.noise, self.noise_images = policy, noise, noise_images
+        self.ada = ada if ada and ada.pipeline != "none" else None
         self.register_buffer("level", torch.tensor(float(noise)), persistent=False)  # a tensor: CUDA graphs read it
 
     def set_progress(self, images: int) -> None:
@@ -82,13 +92,16 @@ class Augment(nn.Module):
             self.level.fill_(self.noise * max(0.0, 1 - images / self.noise_images))
 
     def forward(self, images: Tensor, uniform: Uniform) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); `uniform` draws what is random of DiffAugment."""
-        if self.policy:
-            drawn = uniform(len(images), 7).unbind(1)
+        """(N, C, H, W) -> (N, C, H, W); `uniform` draws what is random of DiffAugment and ADA."""
+        if self.policy or self.ada:
+            numbers = uniform(len(images), PARTS + (NUMBERS if self.ada else 0))
+            drawn = numbers[:, :PARTS].unbind(1)
             if "color" in self.policy:
                 images = color(images, drawn[0], drawn[1], drawn[2])
             if "translation" in self.policy:
                 images = translation(images, drawn[3], drawn[4])
             if "cutout" in self.policy:
                 images = cutout(images, drawn[5], drawn[6])
+            if self.ada:
+                images = self.ada(images, numbers[:, PARTS:])
         return images + self.level * torch.randn_like(images) if self.noise else images

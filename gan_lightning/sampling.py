@@ -39,7 +39,7 @@ def evaluation_labels(
 
 
 @torch.no_grad()
-def sampler(module: "AdversarialModule", *, ema: bool = True) -> nn.Module:
+def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float | None = None) -> nn.Module:
     """The generator to sample with, in eval mode, with BatchNorm statistics estimated for its weights.
 
     ema: the moving average where there is one, else the weights of the last step.
@@ -50,7 +50,8 @@ def sampler(module: "AdversarialModule", *, ema: bool = True) -> nn.Module:
         for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
     ]
     with torch.autocast(module.device.type, enabled=False):
-        return with_fresh_statistics(network, inputs)
+        network = with_fresh_statistics(network, inputs)
+    return network if truncation is None else module.truncated(network, truncation)
 
 
 @torch.no_grad()
@@ -62,7 +63,8 @@ def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torc
 
 def blocks(module: "AdversarialModule", count: int, *, ema: bool = True, **settings: Any) -> Iterator[Tensor]:
     """Images as those of `rendered`, of the generator that `ema` says."""
-    return rendered(module, sampler(module, ema=ema), count, **settings)
+    network = sampler(module, ema=ema, truncation=settings.get("truncation"))
+    return rendered(module, network, count, **settings)
 
 
 def rendered(

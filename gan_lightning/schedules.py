@@ -40,6 +40,19 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Ramp:
+    """A number that goes from `start` to `end` in half a cosine over so many training images, and stays."""
+
+    start: NonNegativeFloat
+    end: NonNegativeFloat
+    images: PositiveInt
+
+    def __call__(self, images: int) -> float:
+        share = 0.5 * (1 - math.cos(math.pi * min(images / self.images, 1.0)))
+        return self.start + (self.end - self.start) * share
+
+
+@dataclass(frozen=True)
 class Cosine:
     """Half a cosine from 1 to `end` at `horizon` (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
 

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from gan_lightning.steps import Step
@@ -42,7 +41,7 @@ def minibatches_per_batch(step: Step, device: torch.device, images: int, values:
 
 def wants_channels_last(step: Step, module: nn.Module) -> bool:
     """Whether the weights of convolutions are to be laid out as NHWC, which is faster on CPUs and on GPUs."""
-    convolutional = any(isinstance(m, _ConvNd) for m in module.modules())
+    convolutional = any(weight.dim() == 4 for weight in module.parameters())
     return step.channels_last == "on" or (step.channels_last == "auto" and convolutional)
 
 
@@ -77,6 +76,8 @@ def why_no_graphs(module: "AdversarialModule", trainer: Trainer) -> str | None:
         return "several devices"
     if step.accumulate > 1:
         return f"step.accumulate={step.accumulate}"
+    if module.augment.ada:
+        return "the margins of model.ada's images follow what is drawn"
     if module.no_graphs:
         return module.no_graphs
     precision = trainer.precision_plugin

@@ -16,6 +16,7 @@ class Step:
     `critic_steps`-th of those the generator moves. `generator_clip` and `discriminator_clip` are the largest norm of a
     player's true (unscaled) gradient. A penalty is part of every `penalty_every`-th discriminator step, so many times
     as heavy (lazy regularisation: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN", 3.1).
+    `generator_penalty_every` says so of the generator's.
     `critic_burst` discriminator steps, where given, are made before the first `burst_first` generator steps and before
     every `burst_every`-th one (WGAN's published code). The generator moves on `generator_batch` times as many fakes as
     the discriminator is shown (Miyato et al. 2018: 2).
@@ -33,6 +34,7 @@ class Step:
     burst_every: PositiveInt = 500
     generator_batch: PositiveInt = 1
     penalty_every: PositiveInt = 1
+    generator_penalty_every: PositiveInt = 1
     generator_clip: PositiveFloat | None = None
     discriminator_clip: PositiveFloat | None = None
     graphs: Switch = "auto"
@@ -66,6 +68,7 @@ class Turn:
     generator: bool  # its step, when `last`
     last: bool  # of an accumulated step: the players move
     penalty: bool  # the discriminator's loss has its penalty
+    generator_penalty: bool  # and the generator's
     log: bool  # it ends with a log line: worth computing statistics for
 
     @property
@@ -126,5 +129,6 @@ def next_turn(step: Step, phase: Phase, counters: Counters, log_every: int) -> T
         generator,
         last,
         penalty=counters.discriminator_steps % step.penalty_every == 0,
+        generator_penalty=counters.generator_steps % step.generator_penalty_every == 0,
         log=last and due and (generator or len(phase.players) == 1),
     )

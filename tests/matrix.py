@@ -32,10 +32,18 @@ from gan_lightning.commands.train import Settings, quieten
 from gan_lightning.config import CONF, check, check_models, compose, instantiate
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.networks.equalized import EqualizedLinear
 
 ROOT = Path(__file__).parents[1]
 BATCH = 8
-SMALL = {"hidden": [16], "base_channels": 2, "batch_norm": "none"}  # where a network has such a key
+SMALL = {
+    "hidden": [16],
+    "base_channels": 2,
+    "max_channels": 4,
+    "style_size": 8,
+    "group_width": 2,
+    "batch_norm": "none",
+}  # where a network has such a key
 
 
 class Case(NamedTuple):
@@ -45,7 +53,7 @@ class Case(NamedTuple):
     precision: str
     accumulate: int
     ema: bool
-    augment: bool
+    augment: str
     resume: bool
     processes: int
 
@@ -58,7 +66,7 @@ FACTORS: dict[str, Sequence[Any]] = {
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
     "accumulate": (1, 2),
     "ema": (True, False),
-    "augment": (False, True),
+    "augment": ("none", "DiffAugment", "ADA"),
     "resume": (False, True),
     "processes": (1, 2),
 }
@@ -137,10 +145,14 @@ def settings_of(case: Case, batch: int) -> dict[str, Any]:
         network.update({key: value for key, value in SMALL.items() if key in network})
     step.update(accumulate=case.accumulate, critic_steps=min(2, step["critic_steps"]))
     model["step"] = step
-    model["augment"] = ["color", "translation", "cutout"] if case.augment else []
+    model["augment"] = ["color", "translation", "cutout"] if case.augment == "DiffAugment" else []
+    if case.augment == "ADA":  # with a fixed probability: not every rule has one to follow
+        model["ada"] = {**model["ada"], "pipeline": "bgc", "target": None, "p": 0.5}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
     if case.rule == "began":
         model["balance"] = 1.0  # or k, which a resume must keep, stays at 0
+    if case.rule == "r3gan":
+        model["half_life"] = None  # which begins at 0, where the average is the weights
     for player in ("generator", "discriminator"):
         # Adam divides by the gradient's size: without a floor it would blow rounding errors up to whole steps
         model[f"{player}_optimizer"]["eps"] = 1e-4
@@ -158,14 +170,20 @@ class Probe(Callback):
         self.shown: set[bytes] = set()
         self.losses: list[float] = []
         self.computed_in = ""
-        layer = next(m for m in module.generator.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)))
+        kinds = nn.Linear, nn.modules.conv._ConvNd, EqualizedLinear
+        layer = next(m for m in module.generator.modules() if isinstance(m, kinds))
         layer.register_forward_hook(self.computed)
-        module.generator.register_forward_hook(lambda network, inputs, images: self.fakes.update(each(images)))
+        self.generate, module.generate = module.generate, self.generated
         self.judged: list[Tensor] = []
         module.discriminator.register_forward_pre_hook(self.judges)
 
     def computed(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         self.computed_in = str(output.dtype)
+
+    def generated(self, batch: Any, latents: Any) -> Tensor:
+        images = self.generate(batch, latents)
+        self.fakes.update(each(images))
+        return images
 
     def judges(self, discriminator: nn.Module, inputs: Any) -> None:
         self.judged.append(torch.func.debug_unwrap(inputs[0], recurse=True))  # what vmap has made has no numbers yet

@@ -318,6 +318,7 @@ def test_what_it_works_together_with(arguments: list[str], tmp_path: Path) -> No
         (["step.minibatches=4"], "step.minibatches=4"),
         (["step.graphs=on"], "step.graphs=on"),
         (["step.penalty_every=2"], "step.penalty_every=2"),
+        (["model.ada.pipeline=b"], r"model\.ada\.target=0\.6"),
         (["trainer.devices=2"], "trainer.devices=2"),
         (["data.sampling=shuffled"], "data.sampling=shuffled"),
         (["model=dcgan", "data.sampling=poisson"], "data.sampling=poisson"),

@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
         data = load_data(config)
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    network = sampler(module, ema=settings["ema"])
+    network = sampler(module, ema=settings["ema"], truncation=settings["truncation"])
     if settings["interpolate"]:
         walk(module, network, settings, chosen, folder)
     elif settings["traverse"]:

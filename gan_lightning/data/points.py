@@ -71,6 +71,10 @@ class Points(ImageData):
         return images.detach().float()
 
     def check_model(self, module: Any) -> None:
+        if module.augment.ada:
+            raise UserError(
+                f"model.ada.pipeline={module.augment.ada.pipeline}: is for images, and {type(self).__name__} has points"
+            )
         if module.augment.policy:
             policy = ",".join(module.augment.policy)
             raise UserError(f"model.augment=[{policy}]: is for images, and {type(self).__name__} has points")

@@ -23,7 +23,7 @@ class Path(nn.Module):
 
     def __init__(self, module: AdversarialModule, ema: bool, seed: int, truncation: float | None) -> None:
         super().__init__()
-        self.network = copy.deepcopy(sampler(module, ema=ema)).double()
+        self.network = copy.deepcopy(sampler(module, ema=ema, truncation=truncation)).double()
         self.module, self.seed, self.calls = [module], seed, 0  # in a list: not a part of this network
         self.truncation = truncation
         self.num_classes = module.classes

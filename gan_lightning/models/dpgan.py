@@ -70,6 +70,7 @@ class DPGAN(GAN):
         ):
             if not allowed:
                 raise ValueError(f"{key}={value}: {reason}")
+        self.signed = False  # the logits on real images are private: nothing may follow them
         self.noise_multiplier, self.max_gradient_norm = noise_multiplier, max_gradient_norm
         self.delta, self.max_epsilon = delta, max_epsilon
         self.accountant = accountant

@@ -49,7 +49,7 @@ class GAN(AdversarialModule):
         super().__init__(**base)
         if pair.needs_real and self.step.generator_batch > 1:
             raise ValueError(f"loss={loss}: pairs fakes with real images; use step.generator_batch=1")
-        self.pair = pair
+        self.pair, self.signed = pair, pair.probabilities or pair is losses.hinge
         self.same_labels = self.same_labels or pair.needs_real
         self.won = None if any(soft.values()) else pair.won  # soft labels keep the loss from falling
         self.label_smoothing = label_smoothing
@@ -68,6 +68,8 @@ class GAN(AdversarialModule):
     def scored(self, on_real: Tensor, on_fake: Tensor) -> losses.Losses:
         """The discriminator's loss and what the log shows, from its logits (N,) on real images and on fakes."""
         found = self.pair.discriminator(on_real, on_fake, **self.labels(len(on_real), len(on_fake)))
+        if self.augment.ada and self.signed:
+            found["sign"] = on_real.detach().sign().mean()  # r_t (ada.py)
         return found | self.statistics(on_real, on_fake)
 
     def labels(self, real: int, fake: int) -> dict[str, float | Tensor]:

@@ -34,10 +34,9 @@ class Unrolled(GAN):
     def __init__(self, unrolled_steps: NonNegativeInt = 5, **base: Any) -> None:
         super().__init__(**base)
         factory = self.optimizer_factories["discriminator"]
-        made_by = factory.func if isinstance(factory, partial) else factory
+        made_by, given = (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
         if unrolled_steps and made_by is not torch.optim.Adam:
             raise ValueError("discriminator_optimizer: unrolled steps are those of torch.optim.Adam")
-        given = factory.keywords if isinstance(factory, partial) else {}
         for key in ("weight_decay", "amsgrad", "maximize"):
             if unrolled_steps and given.get(key):
                 raise ValueError(f"discriminator_optimizer.{key}={given[key]}: unrolled steps are without it")
@@ -51,8 +50,7 @@ class Unrolled(GAN):
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         if self._ahead is None:
             return super().judge(images, labels)
-        seen = (self.view(images), labels if self.classes else None)
-        return functional_call(self.discriminator, self._ahead, seen)
+        return functional_call(self.discriminator, self._ahead, (self.view(images), labels if self.classes else None))
 
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """Eq. 10: the generator also gains from how its fakes change what is thought of real images."""

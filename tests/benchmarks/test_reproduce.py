@@ -8,7 +8,9 @@ from gan_lightning.commands.train import Settings
 from gan_lightning.config import check, compose
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "stacked_mnist" else [pytest.mark.slow]) for name in TABLES]
+)
 def test_every_row_composes(name: str) -> None:
     table = TABLES[name]
     assert len({row.name for row in table.rows}) == len(table.rows)

@@ -8,12 +8,15 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
+POWERS_OF_TWO = ("r3gan", "stylegan1", "stylegan2")  # their images' sides
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3)])
 def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> None:
+    if image_size == 28 and name in POWERS_OF_TWO:
+        image_size = 16
     config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels}})
     config.model = OmegaConf.merge({"classes": 0}, OmegaConf.load(FOLDER / f"{name}.yaml"))
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
