@@ -63,13 +63,13 @@ def normal(uniform: Tensor) -> Tensor:
     return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
 
 
-def geometry(u: Tensor, p: Tensor, side: int, general: bool) -> Tensor:
+def geometry(uniform: Tensor, p: Tensor, side: int, general: bool) -> Tensor:
     """Where each pixel comes from: U (N, 18) -> (N, 3, 3), output to input pixels about the centre.
 
     Pixel blitting: x-flip, turns by 90°, whole pixels of up to an eighth of the side. `general` adds isotropic scaling,
     rotation before and after anisotropic scaling, and translation by fractions.
     """
-    u = [column.contiguous() for column in u.unbind(1)]  # type: ignore[assignment]
+    u = uniform.unbind(1)
 
     def chosen(gate: Tensor, value: Tensor, other: float, probability: Tensor = p) -> Tensor:
         return torch.where(gate < probability, value, other)
@@ -156,12 +156,12 @@ def resampled(images: Tensor, source: Tensor) -> Tensor:
     return functional.conv2d(samples[:, :, 1:-1, 1:-1], plane, stride=2, groups=channels)
 
 
-def colours(u: Tensor, p: Tensor) -> Tensor:
+def colours(uniform: Tensor, p: Tensor) -> Tensor:
     """How colours change: U (N, 10) -> (N, 4, 4), on (red, green, blue, 1).
 
     Brightness N(0, 0.2), contrast 2^N(0, 0.5), luma flip, hue by any angle, saturation 2^N(0, 1).
     """
-    u = [column.contiguous() for column in u.unbind(1)]  # type: ignore[assignment]
+    u = uniform.unbind(1)
 
     def chosen(gate: Tensor, value: Tensor, other: float) -> Tensor:
         return torch.where(gate < p, value, other)[:, None, None]

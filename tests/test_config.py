@@ -584,9 +584,12 @@ class Base:
             raise ValueError("kind=b: needs parts")
 
 
-class Whole(Base):  # the name that nobody knows is what it is for: checks must bear such annotations
-    def __init__(self, name: str = "", folder: Path | None = None, extra: "Unknown" = 0, **base: Any) -> None:  # type: ignore[name-defined] # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+class Whole(Base):
+    def __init__(self, name: str = "", folder: Path | None = None, extra: int = 0, **base: Any) -> None:
         super().__init__(**base)
+
+
+Whole.__init__.__annotations__["extra"] = "Unknown"  # a name that nobody knows: checks must bear such annotations
 
 
 @dataclass(frozen=True)
