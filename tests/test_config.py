@@ -170,8 +170,9 @@ def test_values_at_nodes_may_change_the_class() -> None:
     typed = [f"model.generator_schedule._target_={linear}", "model.generator_schedule.horizon=30"]
     for arguments in (typed, typed[::-1], [f"model.generator_schedule={{_target_: {linear}, horizon: 30}}"]):
         assert front_door(*arguments)["model"]["generator_schedule"] == {"_target_": linear, "horizon": 30}
-    optimizer = front_door("model.generator_optimizer._target_=torch.optim.SGD", "~model.generator_optimizer.betas")
-    assert "betas" not in optimizer["model"]["generator_optimizer"]
+    for without in ("~model.generator_optimizer.betas", "model.generator_optimizer.betas=null"):
+        optimizer = front_door("model.generator_optimizer._target_=torch.optim.SGD", without)
+        assert "betas" not in optimizer["model"]["generator_optimizer"]
 
 
 def test_groups_may_be_left_out() -> None:
@@ -357,7 +358,7 @@ REFUSED = [
     (["model.generator_optimizer.betas=[0.5,.nan]"], ["model.generator_optimizer.betas"]),
     (
         ["model.generator_optimizer._target_=torch.optim.SGD"],
-        ["SGD takes no betas", "~model.generator_optimizer.betas"],
+        ["SGD takes no betas", "model.generator_optimizer.betas=null"],
     ),
     # contradictions that constructors know of
     (["model.loss=wasserstein", "model.label_smoothing=0.1"], ["model.label_smoothing=0.1", "wasserstein"]),

@@ -1,6 +1,6 @@
 """Every file in conf/ composes, builds at its full size, and at test size runs three batches.
 
-Most models run by default in test_matrix.py alone.
+Most models run by default in test_matrix.py alone, and most experiments not at all.
 """
 
 from pathlib import Path
@@ -23,7 +23,9 @@ NARROW = {"base_channels": "4", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 RUN = [c for c in CHOICES if c != "trainer=default"]
 POWERS_OF_TWO = ("r3gan", "stylegan1", "stylegan2")  # the sides of their images
-QUICK = {f"model={name}" for name in ("gan", "wgan", "acgan", "infogan", "began", "sagan", "dpgan")}
+SLOW = {f"model={name}" for name in SHOWN["model"]} | {f"experiment={name}" for name in SHOWN["experiment"]}
+SLOW -= {f"model={name}" for name in ("gan", "wgan", "acgan", "infogan", "began", "sagan", "dpgan")}
+SLOW -= {f"experiment={name}" for name in ("wgan_gp_mnist", "sagan_imagenet", "pacgan_ring", "cgan_mnist")}
 
 
 def test_every_group_is_exercised() -> None:
@@ -48,7 +50,7 @@ def test_builds_at_full_size(choice: str) -> None:
 
 @pytest.mark.parametrize(
     "choice",
-    [pytest.param(c, marks=[pytest.mark.slow] if c.startswith("model=") and c not in QUICK else []) for c in RUN],
+    [pytest.param(c, marks=[pytest.mark.slow] if c in SLOW else []) for c in RUN],
 )
 def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")

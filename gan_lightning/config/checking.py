@@ -48,6 +48,7 @@ OBJECTS = ("needs_python_object", "is_instance_of", "callable_type", "dataclass_
 def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration as plain, resolved containers without Hydra's node; UserError at the first problem.
 
+    A null for what a constructor does not take is left out: how another `_target_` drops the arguments of the first.
     Plain containers are taken literally: what travels in a checkpoint never reads the environment.
     supplied: dotted patterns of constructor arguments that the code gives, not the configuration: "logger.*.folder".
     """
@@ -115,7 +116,7 @@ class Checker:
 
     def value(self, key: str, value: Any, annotation: Any = UNKNOWN) -> None:
         """A value of any kind: nodes are walked through, the rest is compared with the annotation."""
-        if isinstance(value, Mapping) and "_target_" in value:
+        if isinstance(value, dict) and "_target_" in value:
             return self.node(key, value)
         if isinstance(value, float) and not math.isfinite(value):
             raise mistake(self.source(key), value, "must be a finite number")
@@ -153,7 +154,7 @@ class Checker:
             where, wrong, reason = explain(error.errors(include_url=False), value, annotation)
             raise mistake(".".join([self.source(key), *where]), wrong, reason) from error
 
-    def node(self, key: str, node: Mapping[str, Any]) -> None:
+    def node(self, key: str, node: dict[str, Any]) -> None:
         """A `_target_` and its arguments."""
         try:
             target = locate(node["_target_"])
@@ -163,8 +164,11 @@ class Checker:
         if not isinstance(partial, bool):
             raise mistake(join(key, "_partial_"), partial, "must be true or false")
         known = parameters(target)
-        for name, value in node.items():
+        for name, value in list(node.items()):
             if name in SPECIAL:
+                continue
+            if name not in known and value is None:
+                del node[name]
                 continue
             if name not in known:
                 raise self.no_argument(join(key, name), value, target, arguments_of(known, partial))
@@ -182,7 +186,7 @@ class Checker:
         if key in ADVICE:
             return mistake(key, value, ADVICE[key])
         name = key.rpartition(".")[2]
-        reason = f"{target.__name__} takes no {name}; {did_you_mean(name, known)}; ~{key} removes it"
+        reason = f"{target.__name__} takes no {name}; {did_you_mean(name, known)}; {key}=null removes it"
         return mistake(key, value, reason)
 
     def optimizer(self, key: str, node: Mapping[str, Any], target: Callable[..., Any]) -> None:

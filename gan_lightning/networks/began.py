@@ -5,9 +5,10 @@ Differs from the paper: 16 and 28 pixels, which start at 4×4 and 7×7 where the
 
 from torch import Tensor, nn
 
-from gan_lightning.networks.dcgan import IMAGE_SIZES
 from gan_lightning.networks.sizes import check_size
 from gan_lightning.types import PositiveInt
+
+IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
 
 
 def sides(image_size: int) -> tuple[int, int]:

@@ -15,16 +15,16 @@ from gan_lightning.networks.sizes import check_size
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Norm = Literal["batch", "layer", "instance", "none"]
-IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
+IMAGE_SIZES = (16, 28, 32, 64, 112, 128, 256)
 
 
 def widths(base_channels: int, image_size: int) -> tuple[int, list[int]]:
     """The smallest side of the pyramid and the widths from there up to half the image size.
 
-    64 -> 4, [8, 4, 2, 1] × base_channels (sides 4, 8, 16, 32); 28 -> 7, [2, 1] × base_channels (sides 7, 14).
+    64 -> 4, [8, 4, 2, 1] × base_channels (sides 4, 8, 16, 32); 28 -> 7, [2, 1] × base_channels; 112 as 64, from 7 on.
     """
     check_size(image_size, "DCGAN's networks", IMAGE_SIZES)
-    smallest = 7 if image_size == 28 else 4
+    smallest = 7 if image_size in (28, 112) else 4
     levels = (image_size // smallest).bit_length() - 1  # how many times the side doubles
     return smallest, [base_channels * min(2**level, 8) for level in reversed(range(levels))]
 
