@@ -162,6 +162,10 @@ class AdversarialModule(LightningModule):
         """Fakes for one minibatch, with the graph that leads to the generator."""
         return self.generator(latents, batch.get("fake_label"))
 
+    def shown(self, images: Tensor) -> Tensor:
+        """Real images as the rule trains on them: (N, C, H, W) -> (N, C, h, w)."""
+        return images
+
     def view(self, images: Tensor) -> Tensor:
         """What the discriminator is shown of images in training: (N, C, H, W) -> (N, C, H, W), augmented anew."""
         if not self.training:
@@ -209,6 +213,9 @@ class AdversarialModule(LightningModule):
         size = data.minibatch_size(trainer.world_size, self.step.accumulate)
         if size % self.pack:
             raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={self.pack}")
+        for phase in self.phases:
+            if size % (phase.split * self.pack):
+                raise UserError(f'data.batch_size={size}: phase "{phase.name}" cannot split it by {phase.split}')
         if self.augment.ada:
             self.augment.ada.check(type(self).__name__, self.signed, data.channels)
         if self.classes and self.classes != len(data.class_names):
@@ -250,31 +257,37 @@ class AdversarialModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Walks through the K minibatches of a Lightning batch: tensors (K, N, ...)."""
         for index in range(len(batch["image"])):
-            self.minibatch_step({key: value[index] for key, value in batch.items()})
+            parts = {key: value[index].chunk(self.phase.split) for key, value in batch.items()}
+            count = len(parts["image"])
+            for number in range(count):
+                self.minibatch_step({key: of[number] for key, of in parts.items()}, number == count - 1)
             if self.counters.minibatches % self.step.accumulate == 0:  # a checkpoint never holds half a step
                 for watcher in self.watchers:
                     watcher.on_minibatch_end(self.trainer, self)
             if self.trainer.should_stop:
                 return
 
-    def minibatch_step(self, batch: Batch) -> None:
-        """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step."""
+    def minibatch_step(self, batch: Batch, whole: bool) -> None:
+        """One minibatch: the discriminator's micro-step and, when it is its turn, the generator's step.
+
+        whole: nothing is left of what the data gave.
+        """
         turn = next_turn(self.step, self.phase, self.counters, self.log_every)
         self.log_due, self.penalty_due, self.generator_penalty_due = turn.log, turn.penalty, turn.generator_penalty
         self.progressed(self.counters.images)
         for name, player in self.players.items():  # also of who rests: a checkpoint holds the rate of its moment
-            rate = player.set_learning_rate(self.counters.generator_steps)
+            rate = player.set_learning_rate(self.counters.generator_steps, self.phase.rate)
             if name in turn.movers:
                 self.keep(name, {"learning_rate": rate})
         # what networks draw by themselves (dropout, noise) depends on the position alone, so that a resume is exact
         seed_everything(stream_seed(self.seed, "networks", self.counters.minibatches, self.global_rank))
         self.turns.play(self, batch, turn)
-        self.advance(turn, self.count(batch) * self.trainer.world_size)
+        self.advance(turn, self.count(batch) * self.trainer.world_size, whole)
 
     def play(self, batch: Batch, turn: Turn) -> None:
         """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
         count, phase, larger = self.count(batch), turn.phase, self.step.generator_batch
-        batch, latents = self.prepare(batch, count, "")
+        batch, latents = self.prepare({**batch, "image": self.shown(batch["image"])}, count, "")
         share = turn.discriminator and turn.generator and self.step.accumulate == larger == 1
         if turn.generator and not share:
             own = self.prepare(batch, count * larger, "generator ") if larger > 1 else (batch, latents)
@@ -372,7 +385,7 @@ class AdversarialModule(LightningModule):
             player.forget_gradients()
         self._waiting.clear()
 
-    def advance(self, turn: Turn, images: int) -> None:
+    def advance(self, turn: Turn, images: int, whole: bool) -> None:
         """Follows the average, counts a minibatch of `images` over all ranks, and ends phases."""
         counters = self.counters
         losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
@@ -380,9 +393,9 @@ class AdversarialModule(LightningModule):
         if "generator" in turn.movers and self.ema is not None:
             since = self.step.accumulate * (counters.critic_steps + 1 if turn.discriminator else 1)
             self.ema.update(self.generator, images * since, counters.images + images)
-        counters.count(turn, images, self.epoch_length)
-        budget = self.phase.images
-        if budget is not None and turn.last and counters.phase_images >= budget and self.phase is not self.phases[-1]:
+        counters.count(turn, images, self.epoch_length, whole)
+        budget, ended = self.phase.images, whole and turn.last
+        if budget is not None and ended and counters.phase_images >= budget and self.phase is not self.phases[-1]:
             counters.phase += 1
             counters.phase_images = 0
             self.turns.forget()

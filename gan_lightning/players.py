@@ -64,9 +64,9 @@ class Player:
                 elif isinstance(value, Tensor) and value.shape == parameter.shape:
                     state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
-    def set_learning_rate(self, generator_steps: int) -> float:
+    def set_learning_rate(self, generator_steps: int, phase_rate: float = 1.0) -> float:
         """The base rate times the schedule: a pure function of the counters, so that there is no state to lose."""
-        factor = self.schedule(generator_steps)
+        factor = self.schedule(generator_steps) * phase_rate
         for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(settings["lr"] * factor)

@@ -49,7 +49,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training: who moves, by which losses (names of the rule's methods), and for how many images."""
+    """A stretch of training: who moves, by which losses (names of the rule's methods), and for how many images.
+
+    split: so many minibatches are made of each that the data give; rate: times all learning rates.
+    """
 
     name: str = "adversarial"
     images: int | None = None  # None: to the end of the run
@@ -57,6 +60,8 @@ class Phase:
     discriminator_loss: str = "discriminator_loss"
     generator_loss: str = "generator_loss"
     reset_optimizers: bool = False  # forget the optimizers' state when the phase begins
+    split: int = 1
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Counters:
     """How far a run is, over all devices. Kept in checkpoints; unlike `trainer.global_step` none counts optimizers."""
 
     epoch: int = 0  # finished passes over the data
-    epoch_minibatches: int = 0  # minibatches of the current pass
+    epoch_minibatches: int = 0  # minibatches of the current pass, as the data give them
     epoch_images: int = 0  # and images: the place in the data, whatever size a continued run gives its batches
     minibatches: int = 0
     discriminator_steps: int = 0
@@ -95,10 +100,11 @@ class Counters:
     logged: int = 0  # the minibatch of the last line of metrics
     seconds: float = 0.0  # time spent training
 
-    def count(self, turn: Turn, images: int, epoch_length: int) -> None:
-        """Counts a minibatch of `images` over all devices; an epoch has `epoch_length` of them."""
+    def count(self, turn: Turn, images: int, epoch_length: int, whole: bool = True) -> None:
+        """Counts a minibatch of `images` over all devices; an epoch has `epoch_length` of them, `whole` ones or ended
+        by their last part."""
         self.minibatches += 1
-        self.epoch_minibatches += 1
+        self.epoch_minibatches += whole
         self.images += images
         self.epoch_images += images
         self.phase_images += images

@@ -189,7 +189,8 @@ class Probe(Callback):
         self.judged.append(torch.func.debug_unwrap(inputs[0], recurse=True))  # what vmap has made has no numbers yet
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.real.update(each(batch["image"]))
+        for images in batch["image"]:
+            self.real.update(each(pl_module.shown(images)))
 
     def on_minibatch_end(self, trainer: Any, module: Any) -> None:
         self.losses += [float(module.metrics[key]) for key in ("D/loss", "G/loss") if key in module.metrics]

@@ -22,7 +22,7 @@ POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gau
 NARROW = {"base_channels": "4", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 RUN = [c for c in CHOICES if c != "trainer=default"]
-POWERS_OF_TWO = ("r3gan", "stylegan1", "stylegan2")  # the sides of their images
+POWERS_OF_TWO = ("progan", "r3gan", "stylegan1", "stylegan2")  # the sides of their images
 SLOW = {f"model={name}" for name in SHOWN["model"]} | {f"experiment={name}" for name in SHOWN["experiment"]}
 SLOW -= {f"model={name}" for name in ("gan", "wgan", "acgan", "infogan", "began", "sagan", "dpgan")}
 SLOW -= {f"experiment={name}" for name in ("wgan_gp_mnist", "sagan_imagenet", "pacgan_ring", "cgan_mnist")}

@@ -38,9 +38,8 @@ class WGANGP(GAN):
 
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> Losses:
         losses = super().discriminator_loss(batch, fakes)
-        distance = -losses["loss"]
         if not self.penalty_due:
-            return losses | {"distance": distance}
+            return losses
         mixing = self.draw("mixing", len(fakes), lambda n, stream: torch.rand(n, generator=stream))  # ε, (N,)
         penalty = gradient_penalty(
             lambda images: self.judge(images, batch.get("label")),
@@ -52,5 +51,8 @@ class WGANGP(GAN):
         return losses | {
             "loss": losses["loss"] + self.step.penalty_every * self.penalty_weight * penalty,
             "gradient_penalty": penalty,
-            "distance": distance,
         }
+
+    def scored(self, on_real: Tensor, on_fake: Tensor) -> Losses:
+        losses = super().scored(on_real, on_fake)
+        return losses | {"distance": -losses["loss"]}
