@@ -8,7 +8,7 @@ in [0, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -247,9 +247,14 @@ class ADA(nn.Module):
         """The mean sign of the logits on so many real images."""
         self.signs += torch.stack([sign.detach().float(), torch.ones_like(self.p)]) * count
 
-    def adapt(self, signs: Tensor) -> None:
-        """p rises where r_t, from the `signs` of all devices, exceeds the target, else it falls: by 1 over `images`."""
-        assert self.target is not None
+    def follow(self, steps: int, reduce: Callable[..., Any]) -> None:
+        """After every step of the discriminator, `steps` in all: moves p when it is time, alike on all devices.
+
+        p rises where r_t exceeds the target, else it falls: by 1 over `images`. reduce: a sum over the devices.
+        """
+        if self.target is None or steps % self.every:
+            return
+        signs = reduce(self.signs, reduce_op="sum")
         step = torch.sign(signs[0] / signs[1] - self.target) * signs[1] / self.images
         self.p.add_(step).clamp_(0, 1)
         self.signs.zero_()

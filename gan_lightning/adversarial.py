@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
-from gan_lightning import sampling
+from gan_lightning import agreement, sampling
 from gan_lightning.ada import ADA
 from gan_lightning.augment import Augment, Policy
 from gan_lightning.data.base import say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import EMA
-from gan_lightning.errors import UserError
 from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
@@ -91,29 +90,7 @@ class AdversarialModule(LightningModule):
         instance_noise_images: PositiveInt | None = None,
     ) -> None:
         super().__init__()
-        auxiliary = getattr(discriminator, "auxiliary", 0)
-        if auxiliary and not self.reads_auxiliary:
-            raise ValueError(f"discriminator.auxiliary={auxiliary}: {type(self).__name__} has no use for such outputs")
-        for name, network in (("generator", generator), ("discriminator", discriminator)):
-            known = getattr(network, "classes", 0)
-            if classes and not known and not (auxiliary and network is discriminator):
-                raise ValueError(
-                    f"{type(network).__name__} takes no labels, and there are {classes} classes: choose networks that "
-                    "do, such as network@model=cgan or dcgan_conditional"
-                )
-            if known not in (0, classes):
-                raise ValueError(f"{name}.classes={known}: model.classes={classes} says how many there are")
-        if instance_noise_images and not instance_noise:
-            raise ValueError(
-                f"instance_noise_images={instance_noise_images}: there is no noise; set instance_noise too"
-            )
-        if step.penalty_every > 1 and not self.penalised:
-            raise ValueError(f"step.penalty_every={step.penalty_every}: {type(self).__name__} has no penalty")
-        if step.generator_penalty_every > 1 and not self.regularised:
-            raise ValueError(
-                f"step.generator_penalty_every={step.generator_penalty_every}: the generator of {type(self).__name__} "
-                "has no penalty"
-            )
+        agreement.check_parts(type(self), generator, discriminator, step, classes)
         self.automatic_optimization = False
         initialize(generator, initialization)
         initialize(discriminator, initialization)
@@ -210,43 +187,12 @@ class AdversarialModule(LightningModule):
 
     def check_run(self, trainer: Any, data: Any) -> None:
         """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""
-        size = data.minibatch_size(trainer.world_size, self.step.accumulate)
-        if size % self.pack:
-            raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={self.pack}")
-        for phase in self.phases:
-            if size % (phase.split * self.pack):
-                raise UserError(f'data.batch_size={size}: phase "{phase.name}" cannot split it by {phase.split}')
-        if self.augment.ada:
-            self.augment.ada.check(type(self).__name__, self.signed, data.channels)
-        if self.classes and self.classes != len(data.class_names):
-            raise UserError(f"model.classes={self.classes}: there are {len(data.class_names)} classes in the data")
-        if data.sampling != self.data_sampling:
-            raise UserError(f"data.sampling={data.sampling}: {type(self).__name__} needs {self.data_sampling}")
+        agreement.check_run(self, trainer, data)
 
     @property
     def pack(self) -> int:
         """How many images the discriminator judges together."""
         return getattr(self.discriminator, "pack", 1)
-
-    @torch.no_grad()
-    def check_networks(self, shape: tuple[int, ...]) -> None:
-        """Makes and judges a few images, which are to be of `shape` (C, H, W).
-
-        Raises ValueError where networks, rule and data do not fit; RuntimeError where a network cannot be run at all.
-        """
-        count, device = 2 * self.pack, next(self.generator.parameters()).device
-        self.eval()
-        latents = tree_map(lambda t: t.to(device), self.draw_latents(count, torch.Generator()))
-        labels = torch.zeros(count, dtype=torch.int64, device=device) if self.classes else None
-        made = self.generate({} if labels is None else {"fake_label": labels}, latents)
-        if made.shape[1:] != shape:
-            raise ValueError(f"{type(self.generator).__name__} makes {tuple(made.shape[1:])}, the data are {shape}")
-        judged = self.judge(made, labels).shape
-        if judged != (2,):
-            raise ValueError(
-                f"{type(self.discriminator).__name__} gives {tuple(judged)} for {count} images, "
-                f"{type(self).__name__} needs one number for each {'pack' if self.pack > 1 else 'image'}"
-            )
 
     # ---- turns ------------------------------------------------------------------------------------------------------
 
@@ -365,19 +311,13 @@ class AdversarialModule(LightningModule):
         else:
             player.optimizer.step()
         player.forget_gradients()
-        if name == "discriminator":
-            self.adapt()
+        if name == "discriminator" and self.augment.ada:
+            self.augment.ada.follow(self.counters.discriminator_steps + 1, self.trainer.strategy.reduce)
+            if self.log_due:
+                self.keep(name, {"ada_p": self.augment.ada.p.clone()})
         self.moved(name)
         if self.log_due:
             self.keep(name, {"gradient_norm": player.gradient_norm})
-
-    def adapt(self) -> None:
-        """Moves ADA's probability after so many minibatches of the discriminator, alike on all devices."""
-        ada = self.augment.ada
-        if ada and ada.target is not None and (self.counters.discriminator_steps + 1) % ada.every == 0:
-            ada.adapt(cast(Tensor, self.trainer.strategy.reduce(ada.signs, reduce_op="sum")))
-        if ada and self.log_due:
-            self.keep("discriminator", {"ada_p": ada.p.clone()})
 
     def forget_minibatch(self) -> None:
         """Leaves nothing of a minibatch that was broken off, or only looked at."""

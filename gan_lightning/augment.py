@@ -82,6 +82,8 @@ class Augment(nn.Module):
         super().__init__()
         if len(set(policy)) < len(policy):
             raise ValueError(f"augment=[{','.join(policy)}]: says the same twice")
+        if noise_images and not noise:
+            raise ValueError(f"instance_noise_images={noise_images}: there is no noise; set instance_noise too")
         self.policy, self.noise, self.noise_images = policy, noise, noise_images
         self.ada = ada if ada and ada.pipeline != "none" else None
         self.register_buffer("level", torch.tensor(float(noise)), persistent=False)  # a tensor: CUDA graphs read it

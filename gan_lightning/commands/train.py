@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.agreement import check_networks
 from gan_lightning.budget import EXIT_CODES, Budget
 from gan_lightning.callbacks.alarms import Alarms
 from gan_lightning.callbacks.checkpoints import Checkpoints
@@ -109,7 +110,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     check_models({"data": settings["data"]})
     data: ImageData = instantiate(settings["data"])
     data.check()  # before the models: what they are built for, such as classes, is found there
-    check_networks(check_models(settings)["model"], settings["model"], data)
+    check_model(check_models(settings)["model"], settings["model"], data)
     budget = settings["budget"]
     if settings["trainer"].get("max_epochs") is None and not any(
         budget.get(key) for key in ("images", "generator_steps", "minutes")
@@ -122,14 +123,14 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_networks(module: AdversarialModule, node: dict[str, Any], data: ImageData) -> None:
+def check_model(module: AdversarialModule, node: dict[str, Any], data: ImageData) -> None:
     """Raises UserError where networks, rule and data do not fit; `module`: built of `node` on the meta device."""
     shape = data.channels, data.image_size, data.image_size
     try:
         try:
-            module.check_networks(shape)
+            check_networks(module, shape)
         except RuntimeError:  # perhaps of a network that needs numbers
-            instantiate(node).check_networks(shape)
+            check_networks(instantiate(node), shape)
     except (ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"model: these networks do not fit: {reason}; choose others with network@model=…") from error
