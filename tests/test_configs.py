@@ -19,7 +19,7 @@ SHOWN = {
 }
 MLP_POINTS = ["model=gan", "network@model=mlp_points"]
 POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}
-NARROW = {"base_channels": "4", "attention": "null"}
+NARROW = {"base_channels": "8", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 RUN = [c for c in CHOICES if c != "trainer=default"]
 POWERS_OF_TWO = ("progan", "r3gan", "stylegan1", "stylegan2")  # the sides of their images
