@@ -1,4 +1,4 @@
-"""The command line: `python -m gan_lightning [train|sample|evaluate] key=value …`."""
+"""The command line: `python -m gan_lightning [train|sample|evaluate|project] key=value …`."""
 
 import difflib
 import importlib
@@ -6,7 +6,7 @@ import sys
 
 from gan_lightning.errors import UserError
 
-COMMANDS = ("train", "sample", "evaluate")
+COMMANDS = ("train", "sample", "evaluate", "project")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -54,11 +54,18 @@ EXAMPLES = {
         f"{PROGRAM} sample checkpoint=latest nearest=true",
         f"{PROGRAM} sample checkpoint=latest label=all",
         f"{PROGRAM} sample checkpoint=latest dataset=true count=9000",
+        f"{PROGRAM} sample checkpoint=latest interpolate=styles video=mp4",
+        f"{PROGRAM} sample checkpoint=latest directions=5",
     ),
     "evaluate": (
         f"{PROGRAM} evaluate checkpoint=latest",
         f"{PROGRAM} evaluate checkpoint=latest scores.names=[fid,kid]",
         f"{PROGRAM} evaluate real=photos fake=generated",
+    ),
+    "project": (
+        f"{PROGRAM} project checkpoint=latest input=photo.png",
+        f"{PROGRAM} project checkpoint=latest input=photos space=w_plus",
+        f"{PROGRAM} project checkpoint=latest input=photo.png video=mp4",
     ),
 }
 

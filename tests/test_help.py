@@ -11,7 +11,7 @@ import pytest
 from gan_lightning.config import CONF
 from gan_lightning.help import EXAMPLES, MOST_USED, file_comments, help_text, options
 
-COMMANDS = ["train", "sample", "evaluate"]
+COMMANDS = ["train", "sample", "evaluate", "project"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -47,10 +47,10 @@ def test_keys_show_their_defaults_and_comments() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_differ_and_would_compose(command: str) -> None:
-    from gan_lightning.commands import evaluate, sample, train
+    from gan_lightning.commands import evaluate, project, sample, train
     from gan_lightning.config import compose, sweep_jobs
 
-    schema = {"train": train, "sample": sample, "evaluate": evaluate}[command].Settings
+    schema = {"train": train, "sample": sample, "evaluate": evaluate, "project": project}[command].Settings
     assert len(set(EXAMPLES[command])) == len(EXAMPLES[command]) >= 3
     for example in EXAMPLES[command]:
         arguments = [word for word in example.split()[3:] if "=" in word]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import gan_lightning
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import evaluate, sample, train
-from gan_lightning.commands.sample import slerp
 from gan_lightning.config import check, compose
 from gan_lightning.data.base import to_float
 from gan_lightning.data.digits import Digits
@@ -77,18 +76,6 @@ def test_a_walk_between_latents(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="count=1"):
         draw(trained, tmp_path / "one", "count=1", "interpolate=true")
     assert not (tmp_path / "one").exists()
-
-
-def test_slerp() -> None:
-    a, b, shares = torch.randn(50), torch.randn(50), torch.linspace(0, 1, 5)
-    a, b = a / a.norm(), b / b.norm()
-    path = slerp(a, b, shares)  # (5, 50)
-    torch.testing.assert_close(path[[0, -1]], torch.stack([a, b]))
-    torch.testing.assert_close(path.norm(dim=1), torch.ones(5))
-    angles = torch.acos((path[1:] * path[:-1]).sum(1).clamp(-1, 1))
-    torch.testing.assert_close(angles, angles[:1].expand(4), rtol=1e-3, atol=1e-4)
-    assert slerp(a, a, shares).isfinite().all()
-    assert slerp(a, -a, shares).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,33 @@
-"""Draws images from a trained generator: samples, a row a class, walks, traversals of codes, labelled data sets."""
+"""Draws images from a trained generator: samples, a row a class, labelled data sets; and what pictures.py shows."""
 
-import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 import torch
 from rich import progress
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from gan_lightning import sampling
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.callbacks.samples import grid, save, save_grid, save_nearest, to_picture
+from gan_lightning.callbacks.samples import save, save_grid, save_nearest
 from gan_lightning.checkpoint import find_checkpoint, run_folder
+from gan_lightning.commands import pictures
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
+from gan_lightning.commands.pictures import CLASSES_MOST, safe_name, show
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData, save_image
 from gan_lightning.errors import UserError
-from gan_lightning.networks.conditional import one_hot
+from gan_lightning.films import Video
+from gan_lightning.latents import Layers
 from gan_lightning.paths import expand
-from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
-from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
+from gan_lightning.sampling import evaluation_labels, sampler
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 NEAREST_MOST = 128  # pairs in nearest.png
-PICTURES = ("grid.png", "nearest.png")  # written beside the images
-KEYS_MOST, FRAMES = 8, 12  # latents of a walk, and pictures from each to the next
-CLASSES_MOST = 20  # classes that a walk goes through without being told which
-TRAVERSED = 8  # rows of a traversal
-VALUES, FURTHEST = 11, 2.0  # its columns for a continuous code, from -2 to 2 (Chen et al. 2016, figure 2)
+PICTURES = ("grid.png", "nearest.png", "projected.png")  # written beside images
 
 
 class Settings(TypedDict):
@@ -43,8 +40,12 @@ class Settings(TypedDict):
     grid: bool
     nearest: bool
     label: NonNegativeInt | str | list[NonNegativeInt | str] | None
-    truncation: PositiveFloat | None
-    interpolate: bool | Literal["latents", "labels"]
+    truncation: PositiveFloat | list[NonNegativeFloat] | None
+    interpolate: bool | Literal["latents", "styles", "labels"]
+    video: Video | None
+    mixing: bool | Layers
+    directions: PositiveInt | None
+    layers: Layers | None
     traverse: bool
     dataset: bool
     ema: bool
@@ -62,18 +63,26 @@ def run(arguments: list[str]) -> int:
     chosen = chosen_classes(module, settings["label"])
     find_contradictions(module, settings, chosen)
     data: ImageData = instantiate(config["data"])
-    for key in ("interpolate", "nearest", "traverse", "dataset"):
-        if settings[key] and not data.pictures:
+    for key in (*asked_for(settings), *(["nearest"] if settings["nearest"] else [])):
+        if not data.pictures:
             raise UserError(f"{key}={show(settings[key])}: samples of {settings['checkpoint']} are points, not images")
     if settings["nearest"]:
         data = load_data(config)
-    folder = output_folder(settings)
+    folder = output_folder(settings, "sampled")
+    grids = isinstance(settings["truncation"], list)
+    network = sampler(module, ema=settings["ema"], truncation=None if grids else settings["truncation"])
+    found = pictures.find_directions(module, network, settings) if settings["directions"] else None
     folder.mkdir(parents=True, exist_ok=True)
-    network = sampler(module, ema=settings["ema"], truncation=settings["truncation"])
     if settings["interpolate"]:
-        walk(module, network, settings, chosen, folder)
+        pictures.walk(module, network, settings, chosen, folder)
     elif settings["traverse"]:
-        traverse(module, network, settings, chosen, folder)
+        pictures.traverse(module, network, settings, chosen, folder)
+    elif settings["mixing"]:
+        pictures.mix(module, network, settings, chosen, folder)
+    elif found is not None:
+        pictures.follow(module, network, settings, chosen, folder, found)
+    elif grids:
+        pictures.truncate(module, network, settings, chosen, folder)
     elif settings["dataset"]:
         write_dataset(module, network, settings, chosen, folder)
     else:
@@ -115,31 +124,20 @@ def class_number(module: AdversarialModule, label: int | str) -> int:
 
 def find_contradictions(module: AdversarialModule, settings: dict[str, Any], chosen: list[int] | None) -> None:
     """Raises UserError for settings that do not go together, or that the model cannot follow."""
-    special = [key for key in ("interpolate", "traverse", "dataset") if settings[key]]
-    walks = settings["interpolate"]
+    special = asked_for(settings)
     if len(special) > 1:
         raise UserError(f"{special[1]}={show(settings[special[1]])}: not together with {special[0]}; ask for one")
     if special and settings["nearest"]:
         raise UserError(f"nearest=true: belongs to samples, not to {special[0]}={show(settings[special[0]])}")
-    if walks == "latents" and settings["count"] < 2:
-        raise UserError("count=1: interpolate=latents walks between at least 2 latents")
-    if walks == "latents" and chosen and len(chosen) > 1:
-        raise UserError(f"label={show(settings['label'])}: interpolate=latents stays in one class")
-    if walks == "labels" and not module.classes:
-        raise UserError("interpolate=labels: the model is not class-conditional")
-    if walks == "labels" and len(chosen or range(module.classes)) < 2:
-        raise UserError(f"label={show(settings['label'])}: interpolate=labels walks between at least 2 classes")
-    if walks == "labels" and chosen is None and module.classes > CLASSES_MOST:
-        raise UserError(f"interpolate=labels: name some of the {module.classes} classes, as in label=[0,1]")
-    if chosen and len(chosen) > settings["count"] and not walks and not settings["traverse"]:
+    pictures.find_contradictions(module, settings, chosen)
+    if chosen and len(chosen) > settings["count"] and special in ([], ["dataset"]):
         raise UserError(f"count={settings['count']}: label={show(settings['label'])} names {len(chosen)} classes")
-    if settings["traverse"] and not module.code_slices():
-        raise UserError("traverse=true: the latents of this model hold no codes, as those of InfoGAN do")
 
 
-def show(value: Any) -> str:
-    """A setting as it is typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
+def asked_for(settings: dict[str, Any]) -> list[str]:
+    """The keys that ask for something in place of samples."""
+    special = [key for key in ("interpolate", "traverse", "dataset", "mixing", "directions") if settings[key]]
+    return special + (["truncation"] if isinstance(settings["truncation"], list) else [])
 
 
 def class_folders(module: AdversarialModule) -> list[str]:
@@ -153,11 +151,6 @@ def class_folders(module: AdversarialModule) -> list[str]:
         names[number] = safe_name(name) or names[number]
     often = Counter(name.casefold() for name in names)
     return [name if often[name.casefold()] == 1 else f"{name}%{number}" for number, name in enumerate(names)]
-
-
-def safe_name(name: str) -> str:
-    """A name that any file system takes: a/b -> a%2Fb."""
-    return re.sub(r'[<>:"/\\|?*%\x00-\x1f]|^\.|[. ]$', lambda found: f"%{ord(found[0]):02X}", name)
 
 
 def write_samples(
@@ -214,68 +207,13 @@ def write_dataset(
         written[place] += 1
 
 
-def output_folder(settings: dict[str, Any]) -> Path:
-    """The folder asked for, which must be empty, or the first free <run>/sampled/<number>."""
+def output_folder(settings: dict[str, Any], name: str) -> Path:
+    """The folder asked for, which must be empty, or the first free <run>/<name>/<number>."""
     if settings["output"]:
         folder = expand(settings["output"])
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"output={folder}: exists and is not an empty folder; nothing is overwritten")
         return folder
-    root = run_folder(find_checkpoint(Path(settings["checkpoint"]))) / "sampled"
+    root = run_folder(find_checkpoint(Path(settings["checkpoint"]))) / name
     taken = [int(f.name) for f in root.iterdir() if f.name.isdigit()] if root.exists() else []
     return root / f"{max(taken, default=0) + 1:03d}"
-
-
-def walk(
-    module: AdversarialModule, network: nn.Module, settings: dict[str, Any], chosen: list[int] | None, folder: Path
-) -> None:
-    """walk.gif through latents or classes and back to the first, and strip.png: a row from each to the next."""
-    shares = torch.arange(FRAMES, device=module.device) / FRAMES  # (F,)
-    rows = []
-    if settings["interpolate"] == "labels":
-        classes = torch.tensor(chosen or range(module.classes), device=module.device)
-        corners = one_hot(classes, module.classes)  # (keys, classes)
-        z = evaluation_latents(module, 1, settings["seed"], settings["truncation"])
-        z = tree_map(lambda t: t.expand(FRAMES, *t.shape[1:]), z)
-        for start, end in zip(corners, corners.roll(-1, 0), strict=True):
-            rows.append(render(network, z, torch.lerp(start, end, shares[:, None]), module.device))
-    else:
-        keys = min(settings["count"], KEYS_MOST)  # at least 2
-        latents = evaluation_latents(module, keys, settings["seed"], settings["truncation"])
-        labels = evaluation_labels(module, FRAMES, chosen or [0])
-        for key in range(keys):
-            z = tree_map(lambda t, k=key: slerp(t[k], t[(k + 1) % keys], shares), latents)
-            rows.append(render(network, z, labels, module.device))
-    images = torch.cat(rows)  # (keys · F, C, H, W)
-    frames = [to_picture(grid(image[None])) for image in images]
-    frames[0].save(folder / "walk.gif", save_all=True, append_images=frames[1:], duration=80, loop=0)
-    save_grid(images, folder / "strip.png", columns=FRAMES)
-
-
-def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
-    """Spherical interpolation (White 2016, "Sampling Generative Networks"): (...), (...), shares (F,) -> (F, ...)."""
-    a, b = start.flatten(), end.flatten()
-    angle = torch.acos((a @ b / (a.norm() * b.norm()).clamp_min(1e-8)).clamp(-1, 1))
-    if math.sin(cast(float, angle.item())) < 1e-4:  # the same direction: a straight line
-        mixed = torch.lerp(a, b, shares[:, None])
-    else:
-        mixed = (torch.sin((1 - shares) * angle)[:, None] * a + torch.sin(shares * angle)[:, None] * b) / torch.sin(
-            angle
-        )
-    return mixed.view(len(shares), *start.shape)
-
-
-def traverse(
-    module: AdversarialModule, network: nn.Module, settings: dict[str, Any], chosen: list[int] | None, folder: Path
-) -> None:
-    """traverse_<code>.png for every code: a row for each of some latents, a column for each value of the code."""
-    latents: Tensor = evaluation_latents(module, TRAVERSED, settings["seed"], settings["truncation"])  # (R, size)
-    labels = evaluation_labels(module, TRAVERSED, chosen)
-    for name, (start, end) in module.code_slices().items():
-        continuous = torch.linspace(-FURTHEST, FURTHEST, VALUES)[:, None]  # (V, 1)
-        values = torch.eye(end - start) if end - start > 1 else continuous  # (V, width)
-        z = latents.repeat_interleave(len(values), 0)  # (R · V, size)
-        z[:, start:end] = values.to(z).repeat(TRAVERSED, 1)
-        y = None if labels is None else labels.repeat_interleave(len(values))
-        images = render(network, z, y, module.device)
-        save_grid(images, folder / f"traverse_{safe_name(name)}.png", columns=len(values))

@@ -203,9 +203,12 @@ class Truncated(nn.Module):
         self.generator, self.truncation = generator, truncation
         self.train(generator.training)
 
+    def styles(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z (N, latent_size), y (N,) -> w (N, style_size)."""
+        return torch.lerp(self.generator.mean, self.generator.styles(z, y), self.truncation)
+
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        w = torch.lerp(self.generator.mean, self.generator.styles(z, y), self.truncation)
-        return self.generator.synthesis(w[:, None].expand(-1, self.generator.layers, -1))
+        return self.generator.synthesis(self.styles(z, y)[:, None].expand(-1, self.generator.layers, -1))
 
 
 class StyleGAN2Generator(StyleGenerator):
