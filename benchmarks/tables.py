@@ -348,7 +348,10 @@ STYLEGAN = [
     "data.batch_size=32",
 ]
 ADAPTIVE = ["model.ada.pipeline=bgc", "model.ada.images=100000"]
-RAMPS = [ramp("gamma", 0.05, 0.005), ramp("beta2", 0.9, 0.99), ramp("half_life", 0, 20000)]
+SHALLOW = [f"model.{player}.blocks=1" for player in ("generator", "discriminator")] + [
+    f"model.{player}_optimizer.lr=5e-4" for player in ("generator", "discriminator")
+]
+RAMPS = ["data.batch_size=32", ramp("gamma", 0.05, 0.005), ramp("beta2", 0.9, 0.99), ramp("half_life", 0, 20000)]
 GROWTH = ["model.fade_images=20000", "model.stable_images=20000", "data.batch_size=32"]
 MODERN = Table(
     title="Large and modern GANs on CIFAR-10",
@@ -360,8 +363,9 @@ MODERN = Table(
         Row("dcgan", ["model=dcgan", "model.generator.base_channels=32", "model.discriminator.base_channels=32"]),
         Row("stylegan2", STYLEGAN, {"fid": "3.78 (StudioGAN)"}),
         Row("stylegan2_ada", [*STYLEGAN, *ADAPTIVE], {"fid": "2.31 (StudioGAN)"}),
-        Row("r3gan", ["model=r3gan", *sized(32, 64), *RAMPS], {"fid": "1.96 (Huang et al. 2024)"}),
+        Row("r3gan", ["model=r3gan", *sized(16, 64), *SHALLOW, *RAMPS], {"fid": "1.96 (Huang et al. 2024)"}),
         Row("progan", ["model=progan", *sized(32, 128), *GROWTH]),
+        Row("biggan", ["model=biggan", *SMALL], {"fid": "4.16 (StudioGAN)"}),
     ],
     metrics={"fid": "FID"},
     seeds=1,

@@ -42,11 +42,12 @@ def evaluation_labels(
 def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float | None = None) -> nn.Module:
     """The generator to sample with, in eval mode, with BatchNorm statistics estimated for its weights.
 
-    ema: the moving average where there is one, else the weights of the last step.
+    ema: the moving average where there is one, else the weights of the last step. truncation: of the latents that are
+    sampled, and so of those that the statistics are of (Brock et al. 2019: standing statistics).
     """
     network = module.ema.generator if ema and module.ema is not None else module.generator
     inputs = [
-        (evaluation_latents(module, BLOCK, 0, first=first), evaluation_labels(module, BLOCK, first=first))
+        (evaluation_latents(module, BLOCK, 0, truncation, first), evaluation_labels(module, BLOCK, first=first))
         for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
     ]
     with torch.autocast(module.device.type, enabled=False):

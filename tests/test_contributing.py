@@ -27,7 +27,7 @@ RULE, CONFIGURATION = "gan_lightning/models/wgan_div.py", "conf/model/wgan_div.y
 MODELS = sorted(Path(models.__path__[0]).glob("[!_]*.py"))
 READING = 500  # lines that say all of a model, beside the base
 LONGER = {"dpgan", "dragan", "projection", "rpgan", "sagan", "wgan_gp"}  # a little longer, with the rules they extend
-LONGER |= {"progan", "r3gan", "stylegan2"}  # large networks
+LONGER |= {"biggan", "progan", "r3gan", "stylegan2"}  # large networks
 
 
 def example() -> dict[str, str]:

@@ -60,6 +60,23 @@ def test_a_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert f"{first[0]['value']:.4g}" in output
 
 
+def test_every_truncation_is_scored(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each as if it had been asked for alone, the last without any."""
+    few = [f"checkpoint={trained}", "accelerator=cpu", "scores.names=[kid,diversity]", "scores.samples=100"]
+
+    def scored(name: str, *arguments: str) -> list[dict[str, object]]:
+        assert evaluate.run([*few, f"output={tmp_path / name}", *arguments]) == 0
+        return records(tmp_path / name)
+
+    swept = scored("swept.jsonl", "truncation=[0.1,1,null]")
+    assert "truncation" in capsys.readouterr().out
+    assert [record["truncation"] for record in swept] == [0.1, 0.1, 1.0, 1.0, None, None]
+    for number, one in enumerate(("truncation=0.1", "scores.truncation=1", "ema=true")):
+        assert scored(f"{number}.jsonl", one) == swept[2 * number : 2 * number + 2]
+    spread = [float(str(record["value"])) for record in swept if record["metric"] == "diversity"]
+    assert spread[0] < spread[1] < spread[2]
+
+
 def test_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = digits()
     real, fake = write(tmp_path / "real", images[:300]), write(tmp_path / "fake", images[300:600])
@@ -142,6 +159,10 @@ def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -
         (["checkpoint={run}", "scores.names=[psnr]"], "psnr"),
         (["checkpoint={run}", "output=not-there/scores.jsonl"], "output=not-there/scores.jsonl: there is no folder"),
         (["real={photos}", "fake={photos}", "ema=false"], "ema=false: says something of a model"),
+        (["real={photos}", "fake={photos}", "truncation=1"], "truncation=1: says something of a model"),
+        (["checkpoint={run}", "truncation=[]"], "truncation=[]: give one number or several"),
+        (["checkpoint={run}", "truncation=[0.5,-1]"], "truncation"),
+        (["checkpoint={run}", "truncation=1", "scores.truncation=2"], "scores.truncation=2: truncation=1 says it"),
         (["real={photos}", "fake={photos}", "data.root=."], "data.root=.: says something of a model"),
         (["checkpoint={run}", "data=mnist"], "data=mnist"),
     ],

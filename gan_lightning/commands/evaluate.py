@@ -28,7 +28,7 @@ from gan_lightning.metrics.scores import compute
 from gan_lightning.metrics.scoring import MEMORISATION, Scorer, ScoreSettings, extract, make_records
 from gan_lightning.paths import expand
 from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
-from gan_lightning.types import Node
+from gan_lightning.types import Node, PositiveFloat
 
 
 class Settings(TypedDict):
@@ -38,6 +38,7 @@ class Settings(TypedDict):
     real: Path | None
     fake: Path | None
     output: Path | None
+    truncation: PositiveFloat | list[PositiveFloat | None] | None
     ema: bool
     accelerator: Literal["auto", "cpu", "gpu"]
     scores: Node
@@ -57,8 +58,14 @@ def run(arguments: list[str]) -> int:
     if settings["fake"]:
         of_a_model = [*moved, *([] if settings["ema"] else ["ema=false"])]
         of_a_model += [f"scores.truncation={how.truncation}"] if how.truncation else []
+        of_a_model += [f"truncation={settings['truncation']}"] if settings["truncation"] is not None else []
         if of_a_model:
             raise UserError(f"{of_a_model[0]}: says something of a model; real=… fake=… compares folders")
+    asked = settings["truncation"]
+    if asked == []:
+        raise UserError("truncation=[]: give one number or several; null is none")
+    if asked is not None and how.truncation:
+        raise UserError(f"scores.truncation={how.truncation}: truncation={asked} says it too; give one of them")
     device = choose_device(settings["accelerator"])
     if settings["fake"]:
         of_folders(settings, how, device)
@@ -74,10 +81,15 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     data = load_data(config)
     module = load_module(path, config).to(device)
     scorer = Scorer(how, data).to(device)
+    asked = settings["truncation"]
+    truncations = asked if isinstance(asked, list) else [asked or how.truncation]
     for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
         print(f"{name:24} {value:.6g}")
-    with bar(scorer.n_real + scorer.n_fake) as scorer.said:
-        made = scorer.score(module, ema=settings["ema"], source="evaluate")
+    made: list[records.Record] = []
+    with bar(scorer.n_real + len(truncations) * scorer.n_fake) as scorer.said:
+        for truncation in truncations:  # the features of real images are those of the first
+            scorer.settings = replace(how, truncation=truncation)
+            made += scorer.score(module, ema=settings["ema"], source="evaluate")
     show(made)
     keep(expand(settings["output"]) if settings["output"] else run_folder(find_checkpoint(path)) / records.FILE, made)
 
@@ -219,10 +231,12 @@ def show(made: list[records.Record]) -> None:
     if not made:
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("score", "value", "extractor", "real", "generated"):
-        table.add_column(column, justify="right" if column in ("value", "real", "generated") else "left")
+    truncated = any(record.truncation for record in made)
+    for column in (*(["truncation"] if truncated else []), "score", "value", "extractor", "real", "generated"):
+        table.add_column(column, justify="left" if column in ("score", "extractor") else "right")
     for record in made:
         table.add_row(
+            *([f"{record.truncation:g}" if record.truncation else "none"] if truncated else []),
             record.metric,
             record.text(),
             f"{record.extractor} v{record.version}" if record.version else "",

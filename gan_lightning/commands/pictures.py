@@ -25,7 +25,7 @@ from gan_lightning.latents import (
 )
 from gan_lightning.networks.conditional import one_hot
 from gan_lightning.networks.stylegan2 import StyleGenerator
-from gan_lightning.sampling import evaluation_labels, evaluation_latents, render
+from gan_lightning.sampling import evaluation_labels, evaluation_latents, render, sampler
 
 KEYS_MOST, COLUMNS = 8, 12  # latents of a walk, and pictures of strip.png from each to the next
 FRAMES: dict[Video, int] = {"gif": COLUMNS, "mp4": 2 * COLUMNS}  # of the film: a second
@@ -151,16 +151,15 @@ def traverse(
         save_grid(images, folder / f"traverse_{safe_name(name)}.png", columns=len(values))
 
 
-def truncate(
-    module: AdversarialModule, network: nn.Module, settings: dict[str, Any], chosen: list[int] | None, folder: Path
-) -> None:
+def truncate(module: AdversarialModule, settings: dict[str, Any], chosen: list[int] | None, folder: Path) -> None:
     """truncation.png: a row a value, from the same stream of latents; of StyleGANs the same latents themselves."""
     columns = min(settings["count"], ROWS)
     labels = evaluation_labels(module, columns, chosen)
     rows = []
     for psi in settings["truncation"]:
+        network = sampler(module, ema=settings["ema"], truncation=psi)
         latents = evaluation_latents(module, columns, settings["seed"], psi)
-        rows.append(render(module.truncated(network, psi), latents, labels, module.device))
+        rows.append(render(network, latents, labels, module.device))
     save_grid(torch.cat(rows), folder / "truncation.png", columns)
 
 

@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> int:
     elif found is not None:
         pictures.follow(module, network, settings, chosen, folder, found)
     elif grids:
-        pictures.truncate(module, network, settings, chosen, folder)
+        pictures.truncate(module, settings, chosen, folder)
     elif settings["dataset"]:
         write_dataset(module, network, settings, chosen, folder)
     else:

@@ -43,13 +43,30 @@ class ConditionalBatchNorm2d(nn.Module):
         return self.norm(x) * self.scale(y)[:, :, None, None] + self.shift(y)[:, :, None, None]
 
 
+class LinearBatchNorm2d(nn.Module):
+    """BatchNorm whose scale and shift are linear in a vector, the scale around 1 (Brock et al. 2019, appendix B).
+
+    (N, channels, H, W), vectors (N, size) -> (N, channels, H, W).
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain = nn.Linear(size, channels, bias=False)
+        self.shift = nn.Linear(size, channels, bias=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.norm(x) * (1 + self.gain(y))[:, :, None, None] + self.shift(y)[:, :, None, None]
+
+
 def batch_norm(channels: int, classes: int) -> nn.Module:
     """BatchNorm2d, conditional where there are classes."""
     return ConditionalBatchNorm2d(channels, classes) if classes else nn.BatchNorm2d(channels)
 
 
 def conditioned(layers: nn.Sequential, x: Tensor, y: Tensor | None) -> Tensor:
-    """The layers one after another; those that are conditional are given the labels."""
+    """The layers one after another; those that are conditional are given y: labels, or vectors (N, size)."""
     for layer in layers:
-        x = layer(x, y) if isinstance(layer, ConditionalBatchNorm2d) else cast(Tensor, layer(x))
+        conditional = isinstance(layer, ConditionalBatchNorm2d | LinearBatchNorm2d)
+        x = layer(x, y) if conditional else cast(Tensor, layer(x))
     return x
