@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
-POWERS_OF_TWO = ("r3gan", "stylegan1", "stylegan2")  # their images' sides
+POWERS_OF_TWO = ("progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
@@ -20,7 +20,7 @@ def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> No
     config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels}})
     config.model = OmegaConf.merge({"classes": 0}, OmegaConf.load(FOLDER / f"{name}.yaml"))
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
-    images = generator(torch.randn(2, generator.latent_size))
+    images = generator.eval()(torch.randn(2, generator.latent_size))
     assert images.shape == (2, channels, image_size, image_size)
     others = {"began": images.shape, "infogan": (2, 13)}  # restored, with codes
     assert discriminator(images).shape == others.get(name, (2,))
