@@ -27,6 +27,7 @@ from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
 from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
+from gan_lightning.recompute import recompute_blocks
 from gan_lightning.schedules import Constant
 from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn, next_turn
@@ -91,6 +92,10 @@ class AdversarialModule(LightningModule):
     ) -> None:
         super().__init__()
         agreement.check_parts(type(self), generator, discriminator, step, classes)
+        if step.recompute and step.compile:
+            raise ValueError("step.recompute=true: torch.compile chooses by itself what to recompute; use one of them")
+        if step.recompute and not recompute_blocks(generator) + recompute_blocks(discriminator):
+            raise ValueError(f"step.recompute=true: {type(generator).__name__} has no blocks to recompute")
         self.automatic_optimization = False
         initialize(generator, initialization)
         initialize(discriminator, initialization)

@@ -76,6 +76,8 @@ def why_no_graphs(module: "AdversarialModule", trainer: Trainer) -> str | None:
         return "several devices"
     if step.accumulate > 1:
         return f"step.accumulate={step.accumulate}"
+    if step.recompute:
+        return "step.recompute=true"
     if module.augment.ada:
         return "the margins of model.ada's images follow what is drawn"
     if module.no_graphs:

@@ -23,7 +23,8 @@ class Step:
 
     The rest changes speed only ("auto" is chosen by device and networks, see speed.py): a Lightning batch carries
     `minibatches` minibatches; `graphs` replays whole minibatches as CUDA graphs; `compile` has torch.compile fuse the
-    losses; `channels_last` lays out the weights of convolutions as NHWC.
+    losses; `channels_last` lays out the weights of convolutions as NHWC; `recompute` trades time for memory:
+    activations of the networks' blocks are computed again in the backward pass.
     """
 
     minibatches: PositiveInt | Literal["auto"] = "auto"
@@ -40,6 +41,7 @@ class Step:
     graphs: Switch = "auto"
     compile: bool = False
     channels_last: Switch = "auto"
+    recompute: bool = False
 
     def critic_steps_before(self, generator_step: int) -> int:
         """Discriminator steps before the generator's step of this number, from 0."""

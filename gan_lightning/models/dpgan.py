@@ -66,6 +66,12 @@ class DPGAN(GAN):
             ("step.accumulate", step.accumulate, step.accumulate == 1, "use a larger data.batch_size"),
             ("step.discriminator_clip", step.discriminator_clip, not step.discriminator_clip, "use max_gradient_norm"),
             ("step.compile", step.compile, not step.compile, "every size of a minibatch would be compiled anew"),
+            (
+                "step.recompute",
+                step.recompute,
+                not step.recompute,
+                "gradients of each image need what it forgets",
+            ),
             ("step.minibatches", step.minibatches, step.minibatches in ("auto", 1), "they differ in size, use 1"),
         ):
             if not allowed:

@@ -44,6 +44,8 @@ class Unrolled(GAN):
             raise ValueError(f"step.discriminator_clip={self.step.discriminator_clip}: unrolled steps are not clipped")
         if unrolled_steps and self.step.compile:
             raise ValueError("step.compile=true: unrolled steps are not compiled")
+        if unrolled_steps and self.step.recompute:
+            raise ValueError("step.recompute=true: by then the discriminator's unrolled weights are gone")
         self.unrolled_steps = unrolled_steps
         self._ahead: dict[str, Tensor] | None = None  # weights and buffers that judge in place of its own
 

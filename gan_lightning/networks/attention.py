@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from gan_lightning.initialization import initialize
+from gan_lightning.recompute import Recomputable
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Recomputable):
     """x + γ v(attended x): (N, channels, H, W) -> (N, channels, H, W); γ begins at 0, so that it begins as identity."""
 
     def __init__(self, channels: int) -> None:

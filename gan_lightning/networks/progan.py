@@ -22,6 +22,7 @@ from gan_lightning.networks.equalized import (
     pixel_norm,
 )
 from gan_lightning.networks.stylegan2 import widths_of
+from gan_lightning.recompute import Recomputable
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 
@@ -38,6 +39,21 @@ def shrunk(x: Tensor, side: int) -> Tensor:
 def faded(smaller: Tensor, larger: Tensor, alpha: float) -> Tensor:
     """From the one to the other: `alpha` of the larger."""
     return larger if alpha == 1 else torch.lerp(smaller, larger, alpha)
+
+
+class Block(Recomputable):
+    """Two convolutions: (N, width, H, W) -> (N, next_width, H, W); `normalised`: with pixel norm."""
+
+    def __init__(self, width: int, hidden: int, next_width: int, normalised: bool) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList([EqualizedConv2d(width, hidden, 3), EqualizedConv2d(hidden, next_width, 3)])
+        self.normalised = normalised
+
+    def forward(self, x: Tensor) -> Tensor:
+        for convolution in self.convolutions:
+            x = activated(convolution(x))
+            x = pixel_norm(x) if self.normalised else x
+        return x
 
 
 class Growing(nn.Module):
@@ -82,9 +98,9 @@ class ProGANGenerator(Growing):
         first = self.widths[0]
         self.project = EqualizedLinear(latent_size, first * 16)
         self.first = EqualizedConv2d(first, first, 3)
-        self.convolutions = nn.ModuleList()  # two a level
-        for before, width in itertools.pairwise(self.widths):
-            self.convolutions += [EqualizedConv2d(before, width, 3), EqualizedConv2d(width, width, 3)]
+        self.blocks = nn.ModuleList(
+            Block(before, width, width, normalised=True) for before, width in itertools.pairwise(self.widths)
+        )
         self.images = nn.ModuleList(EqualizedConv2d(width, channels, 1) for width in self.widths)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -92,9 +108,7 @@ class ProGANGenerator(Growing):
         x = pixel_norm(activated(self.project(pixel_norm(z)).unflatten(1, (-1, 4, 4))))
         before = x = pixel_norm(activated(self.first(x)))
         for level in range(self.level):
-            before, x = x, enlarged(x, self.sides[level + 1])
-            for convolution in self.convolutions[2 * level : 2 * level + 2]:
-                x = pixel_norm(activated(convolution(x)))
+            before, x = x, self.blocks[level](enlarged(x, self.sides[level + 1]))
         image = self.images[self.level](x)
         if self.alpha < 1:
             image = faded(enlarged(self.images[self.level - 1](before), self.side), image, self.alpha)
@@ -117,9 +131,9 @@ class ProGANDiscriminator(Growing):
         super().__init__(image_size, base_channels, max_channels)
         self.group = deviation_group
         self.inputs = nn.ModuleList(EqualizedConv2d(channels, width, 1) for width in self.widths)
-        self.convolutions = nn.ModuleList()  # two a level
-        for after, width in itertools.pairwise(self.widths):
-            self.convolutions += [EqualizedConv2d(width, width, 3), EqualizedConv2d(width, after, 3)]
+        self.blocks = nn.ModuleList(
+            Block(width, width, after, normalised=False) for after, width in itertools.pairwise(self.widths)
+        )
         last = self.widths[0]
         self.last = EqualizedConv2d(last + (1 if deviation_group else 0), last, 3)
         self.hidden = EqualizedLinear(last * 16, last)
@@ -130,9 +144,7 @@ class ProGANDiscriminator(Growing):
         image = shrunk(x, self.side)
         x = activated(self.inputs[self.level](image))
         for level in reversed(range(self.level)):
-            for convolution in self.convolutions[2 * level : 2 * level + 2]:
-                x = activated(convolution(x))
-            x = shrunk(x, self.sides[level])
+            x = shrunk(self.blocks[level](x), self.sides[level])
             if level == self.level - 1 and self.alpha < 1:
                 smaller = activated(self.inputs[level](shrunk(image, self.sides[level])))
                 x = faded(smaller, x, self.alpha)

@@ -15,6 +15,7 @@ from torch.nn.functional import leaky_relu
 from gan_lightning.networks import filters
 from gan_lightning.networks.conditional import one_hot
 from gan_lightning.networks.stylegan2 import widths_of
+from gan_lightning.recompute import Recomputable
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # of leaky ReLUs (He et al. 2015)
@@ -42,7 +43,7 @@ class Activation(nn.Module):
         return leaky_relu(x + self.bias[:, None, None], 0.2)
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """1×1 to twice the width, grouped 3×3, 1×1 back, and the skip: (N, width, H, W) -> (N, width, H, W)."""
 
     def __init__(self, width: int, group_width: int, blocks: int) -> None:

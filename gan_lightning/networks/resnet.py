@@ -21,6 +21,7 @@ from gan_lightning.networks.conditional import batch_norm, conditioned
 from gan_lightning.networks.dcgan import Norm, normalise
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.recompute import Recomputable
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Kind = Literal["preactivation", "basic"]
@@ -69,7 +70,7 @@ def convolution(width: int, next_width: int, kernel: int, gain: float = 1.0) -> 
     return layer
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Two convolutions and a skip: (N, width, H, W), labels -> (N, next_width, H, W), or twice or half the side.
 
     kind: "preactivation" is norm, ReLU, convolution twice (He et al. 2016b, figure 1; Miyato et al. 2018, B.4);

@@ -14,6 +14,7 @@ from torch.nn import functional
 from gan_lightning.networks import filters
 from gan_lightning.networks.equalized import EqualizedConv2d, EqualizedLinear, Mapping, activated
 from gan_lightning.networks.stylegan2 import StyleGenerator, widths_of
+from gan_lightning.recompute import Recomputable
 from gan_lightning.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -40,7 +41,7 @@ class Epilogue(nn.Module):
         return x * (scale + 1) + shift
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Twice the side, two convolutions: (N, width, H, W), two styles (N, style) -> (N, next_width, 2H, 2W)."""
 
     plane: Tensor

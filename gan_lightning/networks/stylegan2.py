@@ -24,6 +24,7 @@ from gan_lightning.networks.equalized import (
     minibatch_deviation,
 )
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.recompute import Recomputable
 from gan_lightning.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 Architecture = Literal["skip", "residual", "plain"]
@@ -72,7 +73,7 @@ def convolution(x: Tensor, weight: Tensor, up: bool) -> Tensor:
     return functional.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
-class StyledConv2d(nn.Module):
+class StyledConv2d(Recomputable):
     """A modulated convolution, noise, a bias and a leaky ReLU: (N, in, H, W), w (N, style) -> (N, out, H, W) or 2H.
 
     side: of what comes out.
@@ -242,7 +243,7 @@ class StyleGAN2Generator(StyleGenerator):
         super().__init__(mapping, synthesis, synthesis.layers, style_size, mean_decay)
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Two convolutions, the second of half the side: (N, width, H, W) -> (N, next_width, H / 2, W / 2)."""
 
     plane: Tensor

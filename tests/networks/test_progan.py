@@ -74,5 +74,5 @@ def test_what_has_not_grown_is_not_trained() -> None:
     generator.grow(1.0)
     generator(torch.randn(2, 5)).sum().backward()
     trained = {name for name, parameter in generator.named_parameters() if parameter.grad is not None}
-    assert {"convolutions.1.weight", "images.1.weight"} <= trained
-    assert not {"convolutions.2.weight", "images.0.weight", "images.2.weight"} & trained
+    assert {"blocks.0.convolutions.1.weight", "images.1.weight"} <= trained
+    assert not {"blocks.1.convolutions.0.weight", "images.0.weight", "images.2.weight"} & trained
