@@ -1,4 +1,4 @@
-"""The command line: `python -m gan_lightning [train|sample|evaluate|project] key=value …`."""
+"""The command line: `python -m gan_lightning [train|sample|evaluate|project|prepare] key=value …`."""
 
 import difflib
 import importlib
@@ -6,7 +6,7 @@ import sys
 
 from gan_lightning.errors import UserError
 
-COMMANDS = ("train", "sample", "evaluate", "project")
+COMMANDS = ("train", "sample", "evaluate", "project", "prepare")
 
 
 def main(arguments: list[str] | None = None) -> int:

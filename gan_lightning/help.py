@@ -57,6 +57,11 @@ EXAMPLES = {
         f"{PROGRAM} sample checkpoint=latest interpolate=styles video=mp4",
         f"{PROGRAM} sample checkpoint=latest directions=5",
     ),
+    "prepare": (
+        f"{PROGRAM} prepare data.root=photos output=prepared",
+        f"{PROGRAM} prepare data.root=ffhq.zip output=ffhq shard_mb=1024",
+        f"{PROGRAM} prepare data.root=photos output=prepared verify=true",
+    ),
     "evaluate": (
         f"{PROGRAM} evaluate checkpoint=latest",
         f"{PROGRAM} evaluate checkpoint=latest scores.names=[fid,kid]",
@@ -81,14 +86,17 @@ def help_text(command: str, schema: type = dict, description: str = "") -> str:
     training = groups or own_groups(compose("train", [], schema))
     description = description or first_comment(CONF / f"{command}.yaml")
     name = "[train] [-m]" if command == "train" else command
-    sections = [
-        f"usage: {PROGRAM} {name} key=value …",
-        textwrap.fill(description, WIDTH),
+    of_models = [
         table("models" if groups else "models that can be trained", models()),
         table(
             "groups, chosen with group=option" if groups else "groups of the train command",
             [(group, ", ".join(options(group))) for group in training],
         ),
+    ]
+    sections = [
+        f"usage: {PROGRAM} {name} key=value …",
+        textwrap.fill(description, WIDTH),
+        *(of_models if "checkpoint" in set(config) else []),  # other commands are about data alone
         table("most used keys, with their defaults", list(keys(command, config, schema))),
         "examples\n" + "\n".join(f"  {example}" for example in EXAMPLES.get(command, ())),
     ]

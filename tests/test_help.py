@@ -1,5 +1,6 @@
 """--help: read from the configuration files, 80 columns."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -29,6 +30,13 @@ def test_every_command_lists_models_groups_keys_and_examples(command: str) -> No
     assert re.search(r"^  checkpoint=\S+", text, re.MULTILINE)
 
 
+def test_a_command_about_data_alone_lists_no_models() -> None:
+    text = help_text("prepare")
+    assert "models" not in text
+    assert re.search(r"^  data\.root=… +a folder, or a zip file", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_descriptions() -> None:
     assert "Trains a model (the default command)." in help_text("train")
     assert "Something else." in help_text("train", description="Something else.")
@@ -45,12 +53,11 @@ def test_keys_show_their_defaults_and_comments() -> None:
     assert re.search(r"interpolate=false +a walk between latents", text)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "prepare"])
 def test_examples_differ_and_would_compose(command: str) -> None:
-    from gan_lightning.commands import evaluate, project, sample, train
     from gan_lightning.config import compose, sweep_jobs
 
-    schema = {"train": train, "sample": sample, "evaluate": evaluate, "project": project}[command].Settings
+    schema = importlib.import_module(f"gan_lightning.commands.{command}").Settings
     assert len(set(EXAMPLES[command])) == len(EXAMPLES[command]) >= 3
     for example in EXAMPLES[command]:
         arguments = [word for word in example.split()[3:] if "=" in word]

@@ -19,8 +19,8 @@ from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.image_folder import Unreadable, hashed, open_image
-from gan_lightning.data.listing import is_image, walk
+from gan_lightning.data.decoding import Unreadable, open_image
+from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.paired import PairedName, paired

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_lightning.data.base import InMemory, say
+from gan_lightning.data.decoding import VERSION
+from gan_lightning.locks import lock
 
-VERSION = 1  # to be raised when the same file and settings give other pixels
 BLOCK, MOST = 2**25, 4096  # bytes of pixels and images that are decoded before they are written
 PATIENCE, DAY = 10.0, 86400.0  # seconds: between two lines about the work; after which a part is nobody's
 Decode = Callable[[Sequence[Path]], tuple[NDArray[np.uint8], dict[int, str]]]  # pixels, and reasons by index
@@ -46,35 +47,22 @@ def fingerprint(root: Path, names: Sequence[str], settings: object) -> str:
     return digest.hexdigest()
 
 
+def read_only(pixels: NDArray[np.uint8]) -> Tensor:
+    """A mapped file (N, C, H, W) as a tensor. Linux maps no copy-on-write beyond the memory that it has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(pixels)
+
+
 class Mapped(InMemory):
     """Rows of a file of pixels (N, C, H, W), which nobody can write; what other processes are sent is its path."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], rows: slice, labels: Tensor) -> None:
-        pixels = np.memmap(path, np.uint8, "r", shape=shape)  # Linux maps no copy-on-write beyond the memory it has
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            super().__init__(torch.from_numpy(pixels)[rows], labels)
+        super().__init__(read_only(np.memmap(path, np.uint8, "r", shape=shape))[rows], labels)
         self.source = path, shape, rows
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Mapped, (*self.source, self.labels)
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[bool]:
-    """Waits for the lock; whether this process holds it now, which it does not where there are none."""
-    with open(path, "ab") as file:
-        try:
-            import fcntl
-
-            held = True
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"data.cache: another process makes {path.with_suffix('.uint8')}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows, some network disks: work may be done twice, and the last one stays
-            held = False
-        yield held
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,10 @@ class Cache:
     def make(self) -> dict[int, str]:
         """Decodes all files, unless another process just did; returns what `find` will. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with lock(self.path("lock")) as held:
+        with lock(
+            self.path("lock"),
+            lambda: say(f"data.cache: another process makes {self.path('uint8')}; waiting for it"),
+        ) as held:
             if held and (unreadable := self.find()) is not None:
                 return unreadable
             for part in self.folder.glob("*.part"):  # left by killed processes

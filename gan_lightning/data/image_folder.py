@@ -1,138 +1,29 @@
 """A folder of images of any size: flat, nested or one folder a class; JPEG, PNG, WebP, BMP, TIFF."""
 
-import hashlib
 import os
 import sys
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from gan_lightning.data import prepared
 from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
 from gan_lightning.data.cache import Cache, Mapped, fingerprint
-from gan_lightning.data.listing import SUFFIXES, class_folders, is_image, walk
+from gan_lightning.data.decoding import Decoder, Fit, Resample
+from gan_lightning.data.listing import classes_and_labels, hashed, read_labels
+from gan_lightning.data.sources import Folder, cannot_be_read
 from gan_lightning.errors import UserError
 from gan_lightning.paths import cache_folder, expand
 from gan_lightning.types import Fraction, PositiveFloat
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # by content, whatever the suffix
-FILTERS = {
-    "lanczos": Image.Resampling.LANCZOS,
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-    "box": Image.Resampling.BOX,
-}
 SMALL = 3000  # bytes: files below are decoded faster by one thread than by several (20,000 of 32×32: 3 s, not 7)
-CHUNK = 64  # most images that a task of the thread pool decodes
 LISTED = 10  # names shown in an error
-
-
-class Unreadable(Exception):
-    """Why a file cannot be read."""
-
-
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey image scaled, not clipped, to 8 bits; its transparent level becomes white."""
-    levels = np.asarray(image).astype(np.int64)  # (H, W)
-    if levels.min() < 0 or levels.max() > 65535:
-        raise Unreadable("pixels outside 0..65535: save it with 8 or 16 bits")
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        levels = np.where(levels == transparent, 65535, levels)
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-
-
-def open_image(path: Path) -> Image.Image:
-    """An RGB or grey image of 8 bits, upright, transparency over white."""
-    if not path.is_file():
-        raise Unreadable("a dead link" if path.is_symlink() else "not a file")
-    if path.stat().st_size == 0:
-        raise Unreadable("empty file")
-    with Image.open(path, formats=FORMATS) as image:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise Unreadable("floating-point pixels: save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if image.mode in ("L", "1") else "RGB")
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Turns a file into pixels of one size."""
-
-    size: int
-    channels: int
-    fit: Literal["crop", "pad"]
-    resample: Literal["lanczos", "bicubic", "bilinear", "box"]
-
-    def decode(self, path: Path) -> NDArray[np.uint8]:
-        """Pixels (C, H, W); raises Unreadable."""
-        try:
-            image = self.resized(open_image(path).convert("L" if self.channels == 1 else "RGB"))
-        except Unreadable:
-            raise
-        except UnidentifiedImageError as error:
-            raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start") from error
-        except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
-            raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
-        return np.asarray(image).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
-
-    def resized(self, image: Image.Image) -> Image.Image:
-        size, resample = self.size, FILTERS[self.resample]
-        if image.size == (size, size):
-            return image
-        if self.fit == "crop":  # one resize of the largest centred square
-            return ImageOps.fit(image, (size, size), resample)
-        scale = size / max(image.size)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        canvas = Image.new(image.mode, (size, size))  # black
-        canvas.paste(image.resize((width, height), resample), ((size - width) // 2, (size - height) // 2))
-        return canvas
-
-    def decode_all(
-        self, paths: Sequence[Path], threads: int, keep: bool = True
-    ) -> tuple[NDArray[np.uint8], dict[int, str]]:
-        """Pixels (N, C, H, W), nothing where `keep` is false, and the reason for each index that cannot be read."""
-        chunk = max(1, min(CHUNK, len(paths) // threads))
-        pixels = np.zeros((len(paths) if keep else 0, self.channels, self.size, self.size), np.uint8)
-        unreadable: dict[int, str] = {}
-
-        def decode_chunk(start: int) -> None:
-            for index in range(start, min(start + chunk, len(paths))):
-                try:
-                    image = self.decode(paths[index])
-                except Unreadable as error:
-                    unreadable[index] = str(error)
-                else:
-                    if keep:
-                        pixels[index] = image
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # odd metadata of a file that reads well
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            starts = range(0, len(paths), chunk)
-            if threads == 1:
-                for start in starts:
-                    decode_chunk(start)
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(decode_chunk, starts))
-        return pixels, dict(sorted(unreadable.items()))
 
 
 def threads(paths: Sequence[Path]) -> int:
@@ -165,34 +56,29 @@ class OnDisk(ImageSet):
         return OnDisk([self.paths[row] for row in rows.tolist()], self.labels[rows], self.decoder)
 
 
-def hashed(name: str) -> float:
-    """A number in [0, 1) that depends on nothing but the name."""
-    digest = hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
-
-
-def held_out_count(names: Sequence[str], fraction: float) -> int:
+def held_out_count(numbers: Sequence[float] | NDArray[np.float64], fraction: float) -> int:
     """How many images are held out: those whose number is below `fraction`, so that new files move no others.
 
     Small folders keep at least one image on each side, where there are two and `fraction` is not 0.
     """
-    if fraction == 0 or len(names) < 2:
+    if fraction == 0 or len(numbers) < 2:
         return 0
-    return min(max(1, sum(hashed(name) < fraction for name in names)), len(names) - 1)
+    return min(max(1, int((np.asarray(numbers) < fraction).sum())), len(numbers) - 1)
 
 
 class ImageFolder(ImageData):
     """Images of a folder, resized and cropped or padded to squares.
 
     Their pixels are decoded once and kept in `cache`, a folder; `auto`: gan_lightning/images in the user's cache
-    folder. Without it (`off`, or no space) they live in memory when they fit.
+    folder. Without it (`off`, or no space) they live in memory when they fit. Those of a folder that `prepare` made
+    are there already.
     """
 
     def __init__(
         self,
         root: Path,
-        fit: Literal["crop", "pad"] = "crop",
-        resample: Literal["lanczos", "bicubic", "bilinear", "box"] = "lanczos",
+        fit: Fit = "crop",
+        resample: Resample = "lanczos",
         held_out: Fraction = 0.1,
         labels: bool = True,
         skip_unreadable: bool = False,
@@ -204,6 +90,7 @@ class ImageFolder(ImageData):
         if held_out >= 1:
             raise ValueError(f"held_out={held_out}: leaves no image to train on")
         self.root = expand(root)
+        self.folder = Folder(self.root)
         self.decoder = Decoder(self.image_size, self.channels, fit, resample)
         self.held_out_fraction = held_out
         self.labels = labels
@@ -213,15 +100,11 @@ class ImageFolder(ImageData):
         self.cache = "off" if off else "auto" if cache == "auto" else expand(str(cache))
 
     def check(self) -> None:
-        if not os.path.isdir(self.root):  # Path.is_dir raises where a parent cannot be entered
-            what = "not a folder" if os.path.exists(self.root) else "no such folder"
-            raise UserError(f"data.root={self.root}: {what}")
-        if not any(is_image(path) for path in self.files()):
-            others = Counter(path.suffix.lower() or "no suffix" for path in self.files())
-            found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-            raise UserError(
-                f"data.root={self.root}: no images in it; looked for {' '.join(sorted(SUFFIXES))}, found {found}"
-            )
+        if prepared.is_prepared(self.root):
+            return prepared.check(self.root, self.decoder, self.labels)
+        self.folder.check()
+        if self.labels and (given := self.folder.dataset()):
+            read_labels(*given)
         if isinstance(self.cache, Path):
             there = next(path for path in (self.cache, *self.cache.absolute().parents) if os.path.exists(path))
             if not os.path.isdir(there):
@@ -229,16 +112,16 @@ class ImageFolder(ImageData):
             if not os.access(there, os.W_OK | os.X_OK):
                 raise UserError(f"data.cache={self.cache}: nothing can be written to {there}")
 
-    def files(self) -> Iterator[Path]:
-        try:
-            yield from walk(self.root)
-        except OSError as error:
-            raise UserError(f"data.root={self.root}: cannot list {error.filename}: {error.strerror}") from error
-
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         self.check()
-        names = sorted(path.relative_to(self.root).as_posix() for path in self.files() if is_image(path))
-        classes = class_folders(self.root) if self.labels else []
+        if prepared.is_prepared(self.root):
+            whole, numbers, classes = prepared.load(self.root, self.labels)
+            train = len(numbers) - held_out_count(numbers, self.held_out_fraction)
+            rows = torch.arange(len(numbers))
+            return whole.subset(rows[:train]), whole.subset(rows[train:]), classes
+        names = self.folder.names()
+        classes, numbered = classes_and_labels(names, self.folder.dataset()) if self.labels else ([], [0] * len(names))
+        label = dict(zip(names, numbered, strict=True))
 
         # the held-out images have the smallest numbers and come last: both parts are views of the same pixels, and the
         # first training images are of all classes
@@ -255,8 +138,7 @@ class ImageFolder(ImageData):
             pixels = None if pixels is None else pixels[readable]
             names = [names[index] for index in readable]
 
-        number = {name: label for label, name in enumerate(classes)}
-        labels = torch.tensor([number.get(name.partition("/")[0], 0) for name in names], dtype=torch.int64)
+        labels = torch.tensor([label[name] for name in names], dtype=torch.int64)
 
         def part(rows: slice) -> ImageSet:
             if cache:
@@ -265,14 +147,18 @@ class ImageFolder(ImageData):
                 return InMemory(torch.from_numpy(pixels[rows]), labels[rows])
             return OnDisk([self.root / name for name in names[rows]], labels[rows], self.decoder)
 
-        train = len(names) - held_out_count(names, self.held_out_fraction)
+        train = len(names) - held_out_count([hashed(name) for name in names], self.held_out_fraction)
         return part(slice(train)), part(slice(train, None)), classes
 
     def place(self, device: torch.device) -> str:
         where = super().place(device)
-        if not isinstance(self.reference, Mapped):
+        if prepared.is_prepared(self.root):
+            source = self.root
+        elif isinstance(self.reference, Mapped):
+            source = self.reference.source[0]
+        else:
             return where
-        return f"{where.replace('in memory', 'memory-mapped')}, from {self.reference.source[0]}"
+        return f"{where.replace('in memory', 'memory-mapped')}, from {source}"
 
     def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
         """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""
@@ -295,13 +181,9 @@ class ImageFolder(ImageData):
 
     def report(self, unreadable: dict[str, str], left: int) -> None:
         """Stops at files that cannot be read, or names those that are left out."""
-        lines = [f"\n  {self.root / name}: {reason}" for name, reason in sorted(unreadable.items())]
         if not self.skip_unreadable:
-            more = f"\n  and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-            raise UserError(
-                f"data.root={self.root}: {len(lines)} file(s) cannot be read "
-                f"(data.skip_unreadable=true leaves them out):{''.join(lines[:LISTED])}{more}"
-            )
+            raise cannot_be_read(self.root, unreadable, LISTED)
+        lines = [f"\n  {self.root / name}: {reason}" for name, reason in sorted(unreadable.items())]
         if not left:
             raise UserError(f"data.root={self.root}: none of its {len(lines)} images can be read:{lines[0]}")
         say(f"data.skip_unreadable=true: {len(lines)} file(s) left out, {left} images used:{''.join(lines)}")
