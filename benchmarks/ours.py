@@ -9,8 +9,8 @@ from lightning.pytorch import Callback
 from benchmarks.runner import Case, Clock
 from gan_lightning.commands import train
 from gan_lightning.config import signatures
-from gan_lightning.data.base import InMemory
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.data.sets import InMemory
 
 
 class RandomImages(MNIST):

@@ -26,7 +26,7 @@ from benchmarks.synthetic import BATCH, as_they_are, classify, filled
 from benchmarks.tables import SHARES, TABLES, Row, Table
 from gan_lightning.commands.loading import load_data, stored_config
 from gan_lightning.config import CONF
-from gan_lightning.data.base import to_pixels
+from gan_lightning.data.pixels import to_pixels
 from gan_lightning.metrics.extractors import load_extractor
 from gan_lightning.metrics.fit_classifiers import Labelled, everything
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from gan_lightning.data.base import grid, to_picture
+from gan_lightning.data.pixels import grid, to_picture
 from gan_lightning.errors import UserError
 
 Video = Literal["gif", "mp4"]

@@ -13,7 +13,8 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.commands.train import quieten
-from gan_lightning.data.base import ImageData, InMemory
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.sets import InMemory
 from gan_lightning.models.gan import GAN
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.steps import Step

@@ -14,7 +14,8 @@ from torch import Tensor
 from gan_lightning.callbacks.samples import save_nearest
 from gan_lightning.commands import evaluate, sample, train
 from gan_lightning.commands.evaluate import files
-from gan_lightning.data.base import InMemory, to_float
+from gan_lightning.data.pixels import to_float
+from gan_lightning.data.sets import InMemory
 from gan_lightning.errors import UserError
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gan_lightning.commands import pictures, sample, train
 from gan_lightning.config import check, compose
-from gan_lightning.data.base import to_float, to_pixels
+from gan_lightning.data.pixels import to_float, to_pixels
 from gan_lightning.errors import UserError
 from gan_lightning.latents import directions, latent_weights, layers_of, slerp, style_weights
 from gan_lightning.models.stylegan2 import StyleGAN2

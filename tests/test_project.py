@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gan_lightning.commands import project as command
 from gan_lightning.commands import train
 from gan_lightning.config import check, compose
-from gan_lightning.data.base import save_image
 from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.pixels import save_image
 from gan_lightning.errors import UserError
 from gan_lightning.models.stylegan2 import StyleGAN2
 from gan_lightning.networks.conditional import one_hot

@@ -15,9 +15,9 @@ import gan_lightning
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import evaluate, sample, train
 from gan_lightning.config import check, compose
-from gan_lightning.data.base import to_float
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.pixels import to_float
 from gan_lightning.errors import UserError
 from gan_lightning.models.gan import GAN
 from gan_lightning.networks.conditional import one_hot

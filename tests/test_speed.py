@@ -13,7 +13,9 @@ from torch import nn
 
 from gan_lightning import adversarial, speed
 from gan_lightning.commands.train import run
-from gan_lightning.data.base import ImageData, InMemory, Minibatches, Resident, to_float
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import to_float
+from gan_lightning.data.sets import InMemory, Minibatches, Resident
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.models.gan import GAN

@@ -16,7 +16,7 @@ from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.samples import SampleGrids
 from gan_lightning.checkpoint import read_checkpoint
-from gan_lightning.data.base import InMemory
+from gan_lightning.data.sets import InMemory
 from gan_lightning.divergence import Diverged
 from gan_lightning.ema import EMA
 from gan_lightning.models.gan import GAN

@@ -11,7 +11,9 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lightning.checkpoint import position
-from gan_lightning.data.base import ImageData, ImageSet, Indexed, enlarged, grid, to_float, to_picture
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import enlarged, grid, to_float, to_picture
+from gan_lightning.data.sets import ImageSet, Indexed
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 

@@ -16,10 +16,11 @@ from gan_lightning.checkpoint import find_checkpoint
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
 from gan_lightning.commands.sample import chosen_classes, output_folder
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import ImageData, save_image, to_float
+from gan_lightning.data.base import ImageData
 from gan_lightning.data.decoding import Decoder, Unreadable
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.listing import is_image, walk
+from gan_lightning.data.pixels import save_image, to_float
 from gan_lightning.errors import UserError
 from gan_lightning.films import Video, check_video, save_film
 from gan_lightning.latents import style_generator

@@ -18,7 +18,8 @@ from gan_lightning.commands import pictures
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.pictures import CLASSES_MOST, safe_name, show
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import ImageData, save_image
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import save_image
 from gan_lightning.errors import UserError
 from gan_lightning.films import Video
 from gan_lightning.latents import Layers

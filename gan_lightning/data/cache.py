@@ -22,8 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_lightning.data.base import InMemory, say
+from gan_lightning.data.base import say
 from gan_lightning.data.decoding import VERSION
+from gan_lightning.data.sets import InMemory
 from gan_lightning.locks import lock
 
 BLOCK, MOST = 2**25, 4096  # bytes of pixels and images that are decoded before they are written

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from sklearn.datasets import load_digits
 
-from gan_lightning.data.base import ImageData, ImageSet, InMemory, resize
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import resize
+from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.draws import generator
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from gan_lightning.data import prepared
-from gan_lightning.data.base import ImageData, ImageSet, InMemory, say
+from gan_lightning.data.base import ImageData, say
 from gan_lightning.data.cache import Cache, Mapped, fingerprint
 from gan_lightning.data.decoding import Decoder, Fit, Resample
 from gan_lightning.data.listing import classes_and_labels, hashed, read_labels
+from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.data.sources import Folder, cannot_be_read
 from gan_lightning.errors import UserError
 from gan_lightning.paths import cache_folder, expand

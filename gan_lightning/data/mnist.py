@@ -13,7 +13,9 @@ from typing import Any
 import torchvision
 from torch import Tensor
 
-from gan_lightning.data.base import ImageData, ImageSet, InMemory, resize
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import resize
+from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 

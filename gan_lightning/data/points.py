@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.data.base import ImageData, InMemory
+from gan_lightning.data.base import ImageData
 from gan_lightning.data.plots import BLUE, GREEN, INK, PALE, REAL, Axes, Picture, density_map
+from gan_lightning.data.sets import InMemory
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_lightning.data.base import Indexed, InMemory, say
+from gan_lightning.data.base import say
 from gan_lightning.data.cache import read_only
 from gan_lightning.data.decoding import Decoder
 from gan_lightning.data.listing import INDEX, LABELS_FILE, NUMBERS_FILE, UNFINISHED, first_difference, read_index
+from gan_lightning.data.sets import Indexed, InMemory
 from gan_lightning.errors import UserError
 
 

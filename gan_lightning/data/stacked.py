@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageData, ImageSet, Indexed, InMemory
+from gan_lightning.data.base import ImageData
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.data.sets import ImageSet, Indexed, InMemory
 from gan_lightning.draws import generator
 from gan_lightning.types import PositiveInt
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gan_lightning.data.base import resize, to_float
+from gan_lightning.data.pixels import resize, to_float
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifier
 from gan_lightning.paths import expand

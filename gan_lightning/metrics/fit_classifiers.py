@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_lightning.data.base import ImageSet, to_float
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.data.pixels import to_float
+from gan_lightning.data.sets import ImageSet
 from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifier
 from gan_lightning.metrics.extractors import fitted
 

@@ -16,7 +16,8 @@ from torch import Tensor, distributed
 
 from gan_lightning import sampling
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.data.base import ImageData, ImageSet, say
+from gan_lightning.data.base import ImageData, say
+from gan_lightning.data.sets import ImageSet
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor

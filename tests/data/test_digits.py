@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gan_lightning.data.base import InMemory
 from gan_lightning.data.digits import Digits
+from gan_lightning.data.sets import InMemory
 
 
 def digits(**settings: Any) -> tuple[Digits, InMemory, InMemory]:

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from gan_lightning.data import cache as caching
-from gan_lightning.data.base import InMemory
 from gan_lightning.data.cache import Cache, Mapped
 from gan_lightning.data.decoding import Decoder, Unreadable
 from gan_lightning.data.image_folder import ImageFolder, OnDisk
+from gan_lightning.data.sets import InMemory
 from gan_lightning.errors import UserError
 from tests.data.test_image_folder import SIZE, build, contents, many, noise, save
 

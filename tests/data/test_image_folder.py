@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from gan_lightning.data import image_folder
-from gan_lightning.data.base import ImageSet, InMemory
 from gan_lightning.data.image_folder import ImageFolder, OnDisk
+from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.errors import UserError
 
 SIZE = 8

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageData, ImageSet, InMemory, resize, to_float
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.pixels import resize, to_float
+from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
 

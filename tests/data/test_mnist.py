@@ -10,8 +10,8 @@ import pytest
 import torch
 import torchvision
 
-from gan_lightning.data.base import InMemory
 from gan_lightning.data.mnist import FILES, MNIST, FashionMNIST
+from gan_lightning.data.sets import InMemory
 from gan_lightning.errors import UserError
 
 KINDS = [(MNIST, "mnist"), (FashionMNIST, "fashion_mnist")]

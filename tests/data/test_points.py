@@ -16,9 +16,9 @@ from gan_lightning import load
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import evaluate, sample
 from gan_lightning.commands.train import run
-from gan_lightning.data.base import Resident
 from gan_lightning.data.plots import BLUE, GREEN, ticks
 from gan_lightning.data.points import Gaussian1D, Grid, Mixture, Points, Ring, Spiral, discriminator_on
+from gan_lightning.data.sets import Resident
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.modes import mixture_modes
 from gan_lightning.metrics.scores import Features, compute

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from gan_lightning.data.base import Indexed, InMemory, rows_of, to_float
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.image_folder import ImageFolder
+from gan_lightning.data.pixels import to_float
+from gan_lightning.data.sets import Indexed, InMemory, rows_of
 from gan_lightning.data.stacked import StackedMNIST
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings

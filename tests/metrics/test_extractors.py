@@ -17,9 +17,10 @@ from torch_fidelity import calculate_metrics
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import KEY_METRIC_FID
 
-from gan_lightning.data.base import ImageData, InMemory
+from gan_lightning.data.base import ImageData
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.mnist import MNIST
+from gan_lightning.data.sets import InMemory
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import BUNDLED, WEIGHTS, Extractor, load_extractor
 from gan_lightning.metrics.scores import Features, compute

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.data.base import InMemory, to_float
 from gan_lightning.data.digits import Digits
+from gan_lightning.data.pixels import to_float
+from gan_lightning.data.sets import InMemory
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records

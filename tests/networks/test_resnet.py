@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gan_lightning.budget import Budget
-from gan_lightning.data.base import InMemory, resize
+from gan_lightning.data.pixels import resize
+from gan_lightning.data.sets import InMemory
 from gan_lightning.models.gan import GAN
 from gan_lightning.models.wgan_gp import WGANGP
 from gan_lightning.networks.conditional import LabelEmbedding
