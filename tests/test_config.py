@@ -303,7 +303,7 @@ REFUSED = [
     (["network@model=mlp_glu"], ["network@model=mlp_glu", "mlp_gelu"]),
     (["network@modle=mlp"], ["network@modle=mlp", "network@model=mlp"]),
     (["netwrk@model=mlp"], ["netwrk@model", "network"]),
-    (["experiment=foo"], ["experiment=foo", "gan_mnist_gelu"]),
+    (["experiment=foo"], ["experiment=foo", "began_faces"]),
     (["hydra/launcher=joblip"], ["hydra/launcher=joblip", "basic"]),
     (["hydra/luncher=basic"], ["hydra/luncher", "hydra/launcher"]),
     # sweeps without -m

@@ -42,10 +42,9 @@ class Unrolled(GAN):
                 raise ValueError(f"discriminator_optimizer.{key}={given[key]}: unrolled steps are without it")
         if unrolled_steps and self.step.discriminator_clip:
             raise ValueError(f"step.discriminator_clip={self.step.discriminator_clip}: unrolled steps are not clipped")
-        if unrolled_steps and self.step.compile:
-            raise ValueError("step.compile=true: unrolled steps are not compiled")
-        if unrolled_steps and self.step.recompute:
-            raise ValueError("step.recompute=true: by then the discriminator's unrolled weights are gone")
+        for key in ("compile", "recompute"):
+            if unrolled_steps and getattr(self.step, key):
+                raise ValueError(f"step.{key}=true: not of unrolled steps")
         self.unrolled_steps = unrolled_steps
         self._ahead: dict[str, Tensor] | None = None  # weights and buffers that judge in place of its own
 
