@@ -84,7 +84,7 @@ def test_what_cannot_be_recomputed_is_refused() -> None:
         game(step=Step(recompute=True))
     with pytest.raises(ValueError, match=r"step\.recompute=true: torch\.compile"):
         game(step=Step(recompute=True, compile=True), **blocks)
-    with pytest.raises(ValueError, match=r"step\.recompute=true: not of unrolled"):
+    with pytest.raises(ValueError, match=r"step\.recompute=true: unrolled steps are without it"):
         game(Unrolled, unrolled_steps=1, step=Step(recompute=True), **blocks)
     module = game(R3GAN, gamma=Ramp(1, 1, 1), step=Step(recompute=True), **blocks)
     assert all(block.recompute for block in module.generator.modules() if hasattr(block, "recompute"))

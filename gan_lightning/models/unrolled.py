@@ -37,14 +37,11 @@ class Unrolled(GAN):
         made_by, given = (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
         if unrolled_steps and made_by is not torch.optim.Adam:
             raise ValueError("discriminator_optimizer: unrolled steps are those of torch.optim.Adam")
-        for key in ("weight_decay", "amsgrad", "maximize"):
-            if unrolled_steps and given.get(key):
-                raise ValueError(f"discriminator_optimizer.{key}={given[key]}: unrolled steps are without it")
-        if unrolled_steps and self.step.discriminator_clip:
-            raise ValueError(f"step.discriminator_clip={self.step.discriminator_clip}: unrolled steps are not clipped")
-        for key in ("compile", "recompute"):
-            if unrolled_steps and getattr(self.step, key):
-                raise ValueError(f"step.{key}=true: not of unrolled steps")
+        without = {f"discriminator_optimizer.{key}": given.get(key) for key in ("weight_decay", "amsgrad", "maximize")}
+        without |= {f"step.{key}": getattr(self.step, key) for key in ("discriminator_clip", "compile", "recompute")}
+        for key, value in without.items():
+            if unrolled_steps and value:
+                raise ValueError(f"{key}={str(value).lower()}: unrolled steps are without it")
         self.unrolled_steps = unrolled_steps
         self._ahead: dict[str, Tensor] | None = None  # weights and buffers that judge in place of its own
 
