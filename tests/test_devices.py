@@ -41,8 +41,15 @@ def start(
             ["model=wgan_gp", "network@model=mlp", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            [
+                *["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
+                *["model.ada.pipeline=bg", "model.ada.images=2000", "model.ada.every=2"],
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["gan", "wgan_gp"],
+    ids=["gan", "wgan_gp", "ada"],
 )
 def test_two_processes_equal_one_with_twice_the_batch(model: list[str], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -53,6 +60,7 @@ def test_two_processes_equal_one_with_twice_the_batch(model: list[str], tmp_path
     for run in (alone, together):
         run["counters"].pop("seconds")
     assert alone["counters"] == together["counters"]
+    assert "augment.ada.p" not in alone["state_dict"] or 0 < alone["state_dict"]["augment.ada.p"] < 1
     torch.testing.assert_close(together["state_dict"], alone["state_dict"], rtol=1e-4, atol=1e-5)
 
 
