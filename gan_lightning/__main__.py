@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 
 from gan_lightning.errors import UserError
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def dispatch(arguments: list[str]) -> int:
+    # Read when torch is imported: how long OpenMP's idle threads spin. The default, 30 times as long, has a DCGAN crawl
+    # where one core is busy with something else (docs/speed.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     command = "train"
     if arguments and "=" not in arguments[0] and not arguments[0].startswith(("-", "+", "~")):
         command = arguments.pop(0)

@@ -201,7 +201,7 @@ class ADA(nn.Module):
     Args:
         pipeline: "b" pixel blitting, "g" geometry, "c" colour; "none".
         target: of r_t, the mean sign of the discriminator's logits on real images; None: p stays as it is.
-        every: minibatches over which r_t is taken before p is moved.
+        every: discriminator steps over which r_t is taken before p is moved.
         images: over which p can rise from 0 to 1.
         p: at the start.
     """

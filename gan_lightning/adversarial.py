@@ -5,6 +5,7 @@ A rule writes `discriminator_loss(batch, fakes)` and `generator_loss(batch, fake
 entry is logged; they never step, log or touch the trainer.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, cast, runtime_checkable
@@ -404,7 +405,9 @@ class AdversarialModule(LightningModule):
         """The place in the epoch in minibatches of `images`, on a whole step: a continued run may have new sizes."""
         counters, accumulate = self.counters, self.step.accumulate
         counters.minibatches += -counters.minibatches % accumulate
-        counters.epoch_minibatches = counters.epoch_images // images // accumulate * accumulate
+        whole = accumulate // math.gcd(accumulate, self.phase.split)  # of the data's minibatches in a step
+        counters.epoch_minibatches = counters.epoch_images // images // whole * whole
+        counters.epoch_images = counters.epoch_minibatches * images
         if counters.epoch_minibatches >= self.epoch_length:
             counters.epoch += 1
             counters.epoch_minibatches = counters.epoch_images = 0

@@ -40,7 +40,8 @@ def check_run(module: Any, trainer: Any, data: Any) -> None:
         raise UserError(f"data.batch_size={size}: is no multiple of model.discriminator.pack={module.pack}")
     for phase in module.phases:
         if size % (phase.split * module.pack):
-            raise UserError(f'data.batch_size={size}: phase "{phase.name}" cannot split it by {phase.split}')
+            what = f'phase "{phase.name}" cannot split it by {phase.split}'
+            raise UserError(f"data.batch_size={size}: {what} (model.splits)")
     if module.augment.ada:
         module.augment.ada.check(rule, module.signed, data.channels)
     if module.classes and module.classes != len(data.class_names):

@@ -24,7 +24,7 @@ def check_video(video: Video | None) -> None:
 
 
 def save_film(frames: Tensor, path: Path, columns: int = 1) -> None:
-    """Writes images (F, N, C, H, W) in [-1, 1] as a film that shows the N of a frame together, for ever.
+    """Writes images (F, N, C, H, W) in [-1, 1] as a film that shows the N of a frame together; GIFs go round.
 
     path: its suffix, .gif or .mp4, says how.
     """

@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gan_lightning.networks.equalized import EqualizedLinear
 from gan_lightning.networks.stylegan2 import StyleGenerator, Truncated
@@ -78,12 +79,12 @@ def style_weights(generator: StyleGenerator, layers: range) -> Tensor:
 def latent_weights(network: nn.Module, z: Tensor, y: Tensor | None) -> Tensor | None:
     """The weights of the first linear layer that is given z, (outputs, latent_size), found by making an image.
 
-    z (N, latent_size); labels beside z are left out. None where no layer is given all of z.
+    z (N, latent_size), perhaps normalised, or its first part; labels beside z are left out. None where there is none.
     """
-    size = z.shape[1]
     for _, x, weight in linear_layers(network, z, y):
-        if x.shape[1] >= size and torch.equal(x[:, :size], z):
-            return weight[:, :size]
+        size = min(x.shape[1], z.shape[1])
+        if torch.allclose(functional.normalize(x[:, :size]), functional.normalize(z[:, :size]), atol=1e-5):
+            return functional.pad(weight[:, :size], (0, z.shape[1] - size))
     return None
 
 

@@ -39,16 +39,19 @@ def input_gradients(judge: Judge, images: Tensor) -> Tensor:
         return gradients.reshape(len(logits), -1).float()  # (logits, pixels)
 
 
-def gradient_penalty(judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *, one_sided: bool = False) -> Tensor:
+def gradient_penalty(
+    judge: Judge, real: Tensor, fake: Tensor, mixing: Tensor, *, one_sided: bool = False, target: float = 1.0
+) -> Tensor:
     """WGAN-GP's pull of the gradient norm to 1 between real and fake: (N, ...), (N, ...), mixing (N,) -> (N,).
 
     Gulrajani et al. 2017, eq. 3 and algorithm 1: (‖∇D(x̂)‖₂ - 1)² at x̂ = ε x + (1 - ε) G(z), ε = mixing ~ U[0, 1].
+    target γ: (‖∇D(x̂)‖₂ / γ - 1)² (Karras et al. 2018, section 6.6).
     One-sided: max(0, ‖∇D(x̂)‖₂ - 1)² (their section 4, "Two-sided penalty"; WGAN-LP, Petzka et al. 2018).
     """
     weight = mixing.detach().float().reshape(-1, *[1] * (real.dim() - 1))  # (N, 1, ...)
     between = weight * real.detach().float() + (1 - weight) * fake.detach().float()  # x̂, (N, ...)
     # vector_norm and not sqrt(sum of squares): its gradient at a zero vector is 0, the other's is NaN
-    excess = torch.linalg.vector_norm(input_gradients(judge, between), dim=1) - 1  # (N,)
+    excess = torch.linalg.vector_norm(input_gradients(judge, between), dim=1) / target - 1  # (N,)
     return (relu(excess) if one_sided else excess).square()
 
 

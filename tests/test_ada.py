@@ -171,3 +171,15 @@ def test_colours_need_colours(tmp_path: Path) -> None:
         fit(game(ada=ADA("bgc")), data, tmp_path)
     with pytest.raises(ValueError, match=r"p=1\.5"):
         ADA("b", p=1.5)
+
+
+def test_the_probability_stays_one() -> None:
+    ada = ADA("b", every=1, images=10, p=0.9)
+    for expected in (1.0, 1.0):
+        ada.observe(torch.tensor(1.0), 8)
+        ada.follow(1, lambda signs, reduce_op: signs)
+        assert ada.p == expected
+    for _ in range(3):
+        ada.observe(torch.tensor(-1.0), 8)
+        ada.follow(1, lambda signs, reduce_op: signs)
+    assert ada.p == 0

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gan_lightning import projection
 from gan_lightning.commands import project as command
 from gan_lightning.commands import train
 from gan_lightning.config import check, compose
@@ -49,7 +50,7 @@ def style_game() -> Any:
 
 
 @pytest.mark.parametrize(("space", "styles"), [("w", True), ("w_plus", True), ("z", False)])
-def test_an_image_of_the_network_is_found_again(space: Space, styles: bool) -> None:
+def test_an_image_of_the_network_is_found_again(space: Space, styles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     module = style_game() if styles else game(generator=MLPGenerator(4, [32], 16, 1)).eval()
     network, distance = module.generator, FeaturesAndPixels("digits")
     drawn = evaluation_latents(module, 1000, 0)
@@ -66,6 +67,11 @@ def test_an_image_of_the_network_is_found_again(space: Space, styles: bool) -> N
     assert len(found.frames) == 50
     assert torch.equal(found.frames[-1], found.image)
     assert len(found.noise) == (5 if styles else 0)
+    if styles:  # neighbours in the maps stay as strangers, where nothing keeps them they do not
+        with monkeypatch.context() as patch:
+            patch.setattr(projection, "MAPS_WEIGHT", 0.0)
+            free = project(network, image, distance, *mean_of(network, drawn, None, space), space=space, steps=80)
+        assert autocorrelation(found.noise) < 0.5 * autocorrelation(free.noise)
     for noise in found.noise:
         assert (noise.mean().item(), noise.square().mean().item()) == pytest.approx((0, 1), abs=1e-4)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from rich import progress
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn import functional
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, run_folder
@@ -257,11 +258,14 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
         if not count:
             continue
         batch = data.on_after_batch_transfer({key: value[:count].to(module.device) for key, value in batch.items()}, 0)
+        batch["image"] = module.shown(batch["image"])
         labels = evaluation_labels(module, count, first=images)
         if labels is not None:
             batch["fake_label"] = labels
         batch["latents"] = evaluation_latents(module, count, 0, first=images)
         fakes = render(network, batch["latents"], labels, module.device)
+        if fakes.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
+            fakes = functional.adaptive_avg_pool2d(fakes, batch["image"].shape[-1])
         for player, losses in (
             ("D", module.discriminator_loss(batch, fakes)),
             ("G", module.generator_loss(batch, fakes)),

@@ -72,13 +72,18 @@ def find_contradictions(module: AdversarialModule, settings: dict[str, Any], cho
     psis = settings["truncation"]
     if psis == []:
         raise UserError("truncation=[]: name some values, as in truncation=[0.5,1]")
-    if isinstance(psis, list) and 0 in psis and module.truncated(module.generator, 0.0) is module.generator:
+    if (
+        0 in (psis if isinstance(psis, list) else [psis])
+        and module.truncated(module.generator, 0.0) is module.generator
+    ):
         raise UserError(f"truncation={show(psis)}: 0 leaves no latents of this model; only StyleGANs have a mean style")
 
 
 def show(value: Any) -> str:
     """A setting as it is typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", "")
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value).replace("'", "")
 
 
 def safe_name(name: str) -> str:
@@ -203,8 +208,9 @@ def find_directions(module: AdversarialModule, network: nn.Module, settings: dic
             raise UserError(
                 f"directions={count}: no linear layer of {type(network).__name__} is given the whole latents"
             )
-    if count > weights.shape[1]:
-        raise UserError(f"directions={count}: there are no more than the {weights.shape[1]} of the latents")
+    most = int((weights != 0).any(0).sum())  # numbers that these layers are given
+    if count > most:
+        raise UserError(f"directions={count}: there are no more than the {most} of the latents")
     return directions(weights, count)
 
 

@@ -14,6 +14,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.callbacks.samples import save_grid
 from gan_lightning.checkpoint import find_checkpoint
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
+from gan_lightning.commands.pictures import show
 from gan_lightning.commands.sample import chosen_classes, output_folder
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
@@ -58,7 +59,9 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"checkpoint={settings['checkpoint']}: its samples are points: there are no images to find")
     chosen = chosen_classes(module, settings["label"])
     if module.classes and (not chosen or len(chosen) > 1):
-        raise UserError(f"label={settings['label']}: the model is class-conditional: say of what class the images are")
+        raise UserError(
+            f"label={show(settings['label'])}: the model is class-conditional: say of what class the images are"
+        )
     space = space_of(module, settings["space"])
     images = read(paths, data).to(module.device)  # (N, C, H, W)
     drawn = evaluation_latents(module, MEASURED, settings["seed"])

@@ -25,7 +25,7 @@ from gan_lightning.films import Video
 from gan_lightning.latents import Layers
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, sampler
-from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 NEAREST_MOST = 128  # pairs in nearest.png
 PICTURES = ("grid.png", "nearest.png", "projected.png")  # written beside images
@@ -41,7 +41,7 @@ class Settings(TypedDict):
     grid: bool
     nearest: bool
     label: NonNegativeInt | str | list[NonNegativeInt | str] | None
-    truncation: PositiveFloat | list[NonNegativeFloat] | None
+    truncation: NonNegativeFloat | list[NonNegativeFloat] | None
     interpolate: bool | Literal["latents", "styles", "labels"]
     video: Video | None
     mixing: bool | Layers

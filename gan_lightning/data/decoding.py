@@ -1,13 +1,15 @@
 """From a file to pixels of one size: every kind of image, and why a file is none. Without torch, for workers."""
 
+import errno
 import warnings
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,8 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "box": Image.Resampling.BOX,
 }
-LARGEST = 2**30  # bytes of a file in a zip file
+LARGEST, BLOCK = 2**30, 2**20  # bytes of a file in a zip file, and of it that are unpacked at a time
+PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the machine, not of the file
 CHUNK = 64  # most images that a task of the thread pool decodes
 
 
@@ -49,10 +52,21 @@ class Zipped:
     archive: ZipFile
     info: ZipInfo
 
-    def read(self) -> BytesIO:
-        if self.info.file_size > LARGEST:
-            raise Unreadable(f"{self.info.file_size / 2**30:.1f} GiB when unpacked")
-        return BytesIO(self.archive.read(self.info))
+    def read(self) -> bytes:
+        """Its content, at most as much as the zip file says it has. Raises Unreadable."""
+        size = self.info.file_size
+        if size > LARGEST:
+            raise Unreadable(f"{size / 2**30:.1f} GiB when unpacked")
+        content = bytearray()
+        try:
+            with self.archive.open(self.info) as file:
+                while block := file.read(min(BLOCK, size + 1 - len(content))):
+                    content += block
+                    if len(content) > size:
+                        raise Unreadable("larger than the zip file says")
+        except (BadZipFile, RuntimeError, NotImplementedError, zlib.error, EOFError, OSError) as error:
+            raise Unreadable(str(error) or type(error).__name__) from error
+        return bytes(content)
 
 
 def open_image(file: Path | Zipped) -> Image.Image:
@@ -61,7 +75,7 @@ def open_image(file: Path | Zipped) -> Image.Image:
         raise Unreadable("a dead link" if file.is_symlink() else "not a file")
     if (file.stat().st_size if isinstance(file, Path) else file.info.file_size) == 0:
         raise Unreadable("empty file")
-    with Image.open(file if isinstance(file, Path) else file.read(), formats=FORMATS) as image:
+    with Image.open(file if isinstance(file, Path) else BytesIO(file.read()), formats=FORMATS) as image:
         image.load()
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
@@ -91,7 +105,11 @@ class Decoder:
             raise
         except UnidentifiedImageError as error:
             raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start") from error
+        except MemoryError:
+            raise
         except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise
             raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         return np.asarray(image).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
 

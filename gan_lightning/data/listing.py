@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_lightning.errors import UserError
 
+KEYS = ("settings", "versions", "images", "images_per_shard", "classes", "files", "left_out")  # of it
 INDEX = "prepared.json"  # in a folder that `prepare` made; written last
 UNFINISHED = ".unfinished"  # a folder in it until then
 LABELS_FILE, NUMBERS_FILE, NAMES_FILE = "labels.npy", "numbers.npy", "images.jsonl"
@@ -125,6 +126,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads((folder / INDEX).read_bytes())
         if index["format"] != 1:
             raise UserError(f"{folder / INDEX}: of another version of gan_lightning; prepare the images again")
+        for key in KEYS:
+            if key not in index:
+                raise KeyError(f"it has no {key}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise

@@ -115,6 +115,8 @@ def prepare(preparation: Preparation, output: Path, shard_mb: int, told: Told, s
     refuse_others(output, settings)
     if not os.path.isfile(output / INDEX):
         preparation.source.check()
+        if preparation.labels:  # a wrong dataset.json is said before anything is written
+            classes_and_labels(preparation.source.names(), preparation.source.dataset())
     try:
         output.mkdir(parents=True, exist_ok=True)
         with lock(
@@ -141,9 +143,16 @@ def refuse_others(output: Path, settings: dict[str, Any]) -> None:
     if os.path.isfile(output / INDEX):
         there, verb = read_index(output), "made"
     elif os.path.isfile(output / UNFINISHED / SETTINGS):
-        there, verb = json.loads((output / UNFINISHED / SETTINGS).read_bytes()), "begun"
-        if there["versions"] != versions():
-            was, now = there["versions"], versions()
+        verb = "begun"
+        try:
+            there = json.loads((output / UNFINISHED / SETTINGS).read_bytes())
+            was, now = dict(there["versions"]), versions()
+            first_difference(settings, there["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{output / UNFINISHED / SETTINGS}: cannot be read: {error}; choose another folder"
+            ) from None
+        if was != now:
             name = next(name for name in now if was.get(name) != now[name])
             raise UserError(
                 f"output={output}: was begun with {name} {was.get(name)}, this is {now[name]}; choose another folder"

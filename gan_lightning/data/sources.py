@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from gan_lightning.data.decoding import Zipped
+from gan_lightning.data.decoding import Unreadable, Zipped
 from gan_lightning.data.listing import LABELS, SUFFIXES, is_image, walk
 from gan_lightning.errors import UserError
 
@@ -90,8 +90,11 @@ class Archive:
         return f"{self.infos[name].file_size} {self.infos[name].CRC}"
 
     def dataset(self) -> tuple[Path, bytes] | None:
-        held = any(info.filename == LABELS for info in self.visible)
-        return (self.root / LABELS, self.archive.read(LABELS)) if held else None
+        path, found = self.root / LABELS, [info for info in self.visible if info.filename == LABELS]
+        try:
+            return (path, Zipped(self.archive, found[0]).read()) if found else None
+        except Unreadable as error:
+            raise UserError(f"{path}: cannot be read: {error}") from error
 
 
 def open_source(root: Path) -> Folder | Archive:

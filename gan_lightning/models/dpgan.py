@@ -75,7 +75,7 @@ class DPGAN(GAN):
             ("step.minibatches", step.minibatches, step.minibatches in ("auto", 1), "they differ in size, use 1"),
         ):
             if not allowed:
-                raise ValueError(f"{key}={value}: {reason}")
+                raise ValueError(f"{key}={str(value).lower() if isinstance(value, bool) else value}: {reason}")
         self.signed = False  # the logits on real images are private: nothing may follow them
         self.noise_multiplier, self.max_gradient_norm = noise_multiplier, max_gradient_norm
         self.delta, self.max_epsilon = delta, max_epsilon

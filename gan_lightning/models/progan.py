@@ -1,17 +1,19 @@
 """ProGAN — Karras et al. 2018, "Progressive Growing of GANs for Improved Quality, Stability, and Variation".
 
 WGAN-GP and a small drift on networks that begin with 4×4 pixels. Twice the side is faded in over so many images, then
-trained for so many more; every growth begins with new optimizers and may have smaller minibatches and other rates.
+trained for so many more, both with new optimizers; every side may have smaller minibatches and other rates.
 
 Differs from the paper: real images are loaded at full size and shrunk to what has grown; minibatches are of equal
 parts of `data.batch_size`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
 
+from gan_lightning.data.base import say
 from gan_lightning.losses import Losses
 from gan_lightning.models.wgan_gp import WGANGP
 from gan_lightning.networks.progan import Growing, enlarged, faded, shrunk
@@ -51,22 +53,44 @@ class ProGAN(WGANGP):
         if self.step.compile:
             raise ValueError("step.compile=true: every minibatch of a growing network would be compiled anew")
         self.drift_weight = drift_weight
+        sides = cast(Growing, self.generator).sides
+        for name, values in (("splits", splits), ("rates", rates)):
+            if len(values) > len(sides):
+                raise ValueError(f"{name}={list(values)}: there are {len(sides)} sides from 4 to {sides[-1]} pixels")
+        self.fade_images = fade_images
         self.phases = []
-        for level, side in enumerate(cast(Growing, self.generator).sides):
+        for level, side in enumerate(sides):
             own = {"split": splits[min(level, len(splits) - 1)], "rate": rates[min(level, len(rates) - 1)]}
             if level:
                 self.phases.append(Phase(f"to {side}", fade_images, reset_optimizers=True, **own))
-            self.phases.append(Phase(f"at {side}", stable_images, **own))
+            self.phases.append(Phase(f"at {side}", stable_images, reset_optimizers=level > 0, **own))
+        self.grow(0.0)
 
-    def progressed(self, images: int) -> None:
-        super().progressed(images)
-        level, fading = divmod(self.counters.phase + 1, 2)  # at 4, to 8, at 8, to 16, …
-        grown = float(level)
-        if not fading:
-            grown += min(self.counters.phase_images / cast(int, self.phase.images), 1.0) - 1
+    def grow(self, grown: float) -> None:
+        """Both players and the average, so far."""
         average = [] if self.ema is None else [self.ema.generator]
         for network in (self.generator, self.discriminator, *average):
             cast(Growing, network).grow(grown)
+
+    def on_fit_start(self) -> None:
+        """Weights of another run (`weights=…`) go on where they had grown to."""
+        counters, grown = self.counters, float(cast(Growing, self.generator).grown)
+        if not counters.images:
+            level = math.ceil(grown)
+            counters.phase, fading = 2 * level - (grown < level), grown < level
+            counters.phase_images = round((grown - level + 1) * self.fade_images) if fading else 0
+        super().on_fit_start()
+
+    def progressed(self, images: int) -> None:
+        super().progressed(images)
+        level, steady = divmod(self.counters.phase + 1, 2)  # at 4, to 8, at 8, to 16, …
+        self.grow(level if steady else level - 1 + min(self.counters.phase_images / self.fade_images, 1.0))
+
+    def on_train_end(self) -> None:
+        """Says so where the run ended before the networks were whole."""
+        network = cast(Growing, self.generator)
+        if network.side < network.sides[-1]:
+            say(f"model.stable_images: the run ended {self.phase.name} of {network.sides[-1]} pixels")
 
     def shown(self, images: Tensor) -> Tensor:
         """Of the side that has grown, and faded like the networks: (N, C, H, W) -> (N, C, side, side)."""

@@ -16,7 +16,7 @@ from gan_lightning.adversarial import Batch
 from gan_lightning.losses import Losses
 from gan_lightning.models.gan import GAN
 from gan_lightning.penalties import gradient_penalty, refuse_mixing
-from gan_lightning.types import NonNegativeFloat
+from gan_lightning.types import NonNegativeFloat, PositiveFloat
 
 
 class WGANGP(GAN):
@@ -25,16 +25,20 @@ class WGANGP(GAN):
     Args:
         penalty_weight: λ of algorithm 1.
         one_sided: penalise only norms above 1.
+        target: γ of Karras et al. 2018, the norm that gradients are pulled to.
     """
 
     penalised = True
     same_labels = True  # as in the published code: a mixture of two images has one label
 
-    def __init__(self, penalty_weight: NonNegativeFloat = 10.0, one_sided: bool = False, **base: Any) -> None:
+    def __init__(
+        self, penalty_weight: NonNegativeFloat = 10.0, one_sided: bool = False, target: PositiveFloat = 1.0, **base: Any
+    ) -> None:
         super().__init__(loss="wasserstein", **base)
         refuse_mixing(self.discriminator)
         self.penalty_weight = penalty_weight
         self.one_sided = one_sided
+        self.target = target
 
     def discriminator_loss(self, batch: Batch, fakes: Tensor) -> Losses:
         losses = super().discriminator_loss(batch, fakes)
@@ -47,6 +51,7 @@ class WGANGP(GAN):
             fakes,
             mixing,
             one_sided=self.one_sided,
+            target=self.target,
         ).mean()
         return losses | {
             "loss": losses["loss"] + self.step.penalty_every * self.penalty_weight * penalty,

@@ -51,7 +51,8 @@ def activated(x: Tensor) -> Tensor:
 
 def pixel_norm(x: Tensor) -> Tensor:
     """Feature vectors of mean square 1: (N, C, …) -> (N, C, …). Karras et al. 2018, section 4.2."""
-    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    scale = (x.float().square().mean(1, keepdim=True) + 1e-8).rsqrt()  # squares overflow in half precision
+    return x * scale.to(x.dtype)
 
 
 def minibatch_deviation(x: Tensor, group: int, features: int = 1) -> Tensor:

@@ -1,7 +1,7 @@
 """Growing networks — Karras et al. 2018, "Progressive Growing of GANs for Improved Quality, Stability, and Variation".
 
-Both players are built for the full size and told how far they have grown: 0 is 4×4, 1 is 8×8, and 0.25 is 8×8 of which
-three quarters still are what 4×4 gave (figure 2). Layers above are not used, and not trained.
+Both players are built whole and can be told how far they have grown: 0 is 4×4, 1 is 8×8, and 0.25 is 8×8 of which three
+quarters still are what 4×4 gave (figure 2). Layers above are not used, and not trained.
 
 Differs from the paper: in eval mode the generator enlarges its images to the full size and the discriminator shrinks
 what it is shown to its own; no labels.
@@ -67,7 +67,7 @@ class Growing(nn.Module):
         self.sides, self.widths = list(widths), list(widths.values())
         self.register_buffer("grown", torch.zeros(()))
         self.register_load_state_dict_post_hook(lambda network, _: network.grow(float(network.grown)))
-        self.grow(0.0)
+        self.grow(len(self.sides) - 1.0)
 
     def grow(self, grown: float) -> None:
         """From now on: `grown` levels above 4×4, the last of them faded in by what is behind the point."""

@@ -1,5 +1,6 @@
 """A prepared folder trains as the folder itself, ends the same however often it was interrupted, and hides no file."""
 
+import io
 import json
 import logging
 import os
@@ -313,19 +314,19 @@ def test_a_second_process_waits(photos: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Decoder, "decode", slow)
     preparation = Preparation(photos, SIZE, 3, workers=1)
-    made: list[bool] = []
+    made: dict[str, bool] = {}
 
-    def make(said: Callable[[str], object]) -> None:
-        made.append(prepare(preparation, tmp_path / "out", 256, lambda *_: None, said))
+    def make(name: str, said: Callable[[str], object]) -> None:
+        made[name] = prepare(preparation, tmp_path / "out", 256, lambda *_: None, said)
 
-    first = threading.Thread(target=make, args=(said.append,))
+    first = threading.Thread(target=make, args=("first", said.append))
     first.start()
     assert begun.wait(20)
-    second = threading.Thread(target=make, args=(lambda text: (said.append(text), held.set()),))
+    second = threading.Thread(target=make, args=("second", lambda text: (said.append(text), held.set())))
     second.start()
     first.join(30)
     second.join(30)
-    assert made == [True, False]
+    assert made == {"first": True, "second": False}
     assert said == [f"output={tmp_path / 'out'}: another process is at work here; waiting for it"]
 
 
@@ -451,6 +452,39 @@ def test_a_zip_file_is_read_where_it_is(photos: Path, tmp_path: Path) -> None:
         file.writestr("a/cut.png", (photos / "a" / "0.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"1 file\(s\) cannot be read .*\n  .*photos\.zip/a/cut\.png: "):
         prepared(archive, tmp_path / "other")
+
+
+def test_a_zip_file_that_lies(tmp_path: Path) -> None:
+    """What it says of sizes and checksums is not believed, and nothing is written before its labels are read."""
+    archive = tmp_path / "x.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for number in range(2):
+            noise(number).save(buffer := io.BytesIO(), "png")
+            file.writestr(f"{number}.png", buffer.getvalue())
+        file.writestr("bomb.png", bytes(2**24))
+        file.writestr("dataset.json", '{"labels": null}')
+    whole = archive.read_bytes()
+    archive.write_bytes(whole.replace((2**24).to_bytes(4, "little"), (6000).to_bytes(4, "little")))
+    with pytest.raises(UserError, match=r"1 file\(s\) cannot be read .*\n  .*bomb\.png: "):
+        prepared(archive, tmp_path / "out")
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("0.png", buffer.getvalue())
+        file.writestr("dataset.json", '{"labels": null}')
+    archive.write_bytes(archive.read_bytes().replace(b'{"labels": null}', b'{"labels": nuls}'))  # another checksum
+    with pytest.raises(UserError, match=r"dataset\.json: cannot be read: Bad CRC-32"):
+        prepared(archive, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("where", ["prepared.json", ".unfinished/settings.json"])
+def test_an_index_with_parts_missing(where: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / where).parent.mkdir(parents=True)
+    (tmp_path / "out" / where).write_text('{"format": 1}')
+    with pytest.raises(UserError, match=rf"{Path(where).name}: cannot be read: "):
+        prepared(photos, tmp_path / "out")
+    if where == "prepared.json":
+        with pytest.raises(UserError, match=r"prepared\.json: cannot be read: "):
+            loaded(tmp_path / "out")
 
 
 def test_files_that_are_no_zip_file(tmp_path: Path) -> None:

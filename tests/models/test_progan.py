@@ -1,5 +1,6 @@
 """Phases of progressive growing: what is shown, minibatches, rates, optimizers, and where a resume goes on."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.models.progan import ProGAN
 from gan_lightning.networks.progan import ProGANDiscriminator, ProGANGenerator, shrunk
+from gan_lightning.steps import Step
 from tests.support import Blobs, Large, Watch, fit, game
 
 PLAN: dict[str, Any] = {"fade_images": 32, "stable_images": 16, "splits": [1, 2, 4], "rates": [1, 2]}
@@ -25,14 +28,14 @@ def growing(**settings: Any) -> Any:
 
 
 def test_the_phases(tmp_path: Path) -> None:
-    module, seen = growing(), []
+    module, seen = growing(ema=partial(EMA, half_life=10.0)), []
 
     def see(module: Any) -> None:
         steps = {int(state["step"]) for state in module.players["generator"].optimizer.state.values()}
         seen.append(
             (
                 module.counters.images,
-                module.generator.grown.item(),
+                module.ema.generator.grown.item(),
                 module.discriminator.grown.item(),
                 module.counters.minibatches,
                 module.metrics["G/learning_rate"],
@@ -49,7 +52,13 @@ def test_the_phases(tmp_path: Path) -> None:
     assert [line[2] for line in seen] == [line[1] for line in seen]
     assert [line[3] for line in seen] == [1, 2, 4, 6, 8, 10, 12, 14, *range(18, 50, 4)]
     assert [line[4] for line in seen] == [1e-3] * 2 + [2e-3] * 14
-    assert [line[5] for line in seen] == [1, 0, 2, 4, 6, 8, 10, 0, 4, 8, 12, 16, 20, 24, 28, 32]
+    assert [line[5] for line in seen] == [1, 0, 2, 4, 6, 0, 2, 0, 4, 8, 12, 0, 4, 8, 12, 16]
+
+
+def test_a_phase_ends_on_whole_minibatches_and_steps(tmp_path: Path) -> None:
+    module, seen = growing(stable_images=1, fade_images=2, splits=[4], step=Step(accumulate=8)), []
+    fit(module, Large(images=64), tmp_path, Watch(lambda m: seen.append(m.counters.phase)), max_epochs=1)
+    assert seen == [1, 2, 3, 4]  # every second minibatch of the data is a step
 
 
 def test_real_images_are_shrunk_and_faded() -> None:
@@ -64,10 +73,10 @@ def test_real_images_are_shrunk_and_faded() -> None:
         torch.testing.assert_close(module.shown(images), expected)
 
 
-@pytest.mark.parametrize("images", [32, 88, 120])  # in the fade to 8, to 16, and after it
-def test_resumed_is_uninterrupted(images: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("images", "accumulate"), [(32, 1), (88, 1), (120, 1), (56, 2)])  # in fades and after them
+def test_resumed_is_uninterrupted(images: int, accumulate: int, tmp_path: Path) -> None:
     def run(folder: str, images: int, checkpoint: Path | None = None) -> dict[str, Any]:
-        module = growing()
+        module = growing(step=Step(accumulate=accumulate), **({} if accumulate == 1 else {"splits": [2]}))
         module.config = {}
         fit(
             module,
@@ -83,8 +92,19 @@ def test_resumed_is_uninterrupted(images: int, tmp_path: Path) -> None:
         return {key: found[key] for key in ("state_dict", "optimizer_states", "counters")}
 
     whole = run("whole", 152)
+    assert whole["counters"]["epoch_images"] == 8 * whole["counters"]["epoch_minibatches"]
     run("parts", images)
     torch.testing.assert_close(run("parts", 152, tmp_path / "parts/checkpoints/last.ckpt"), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("grown", "phase", "images"), [(0.0, 0, 0), (1.0, 2, 0), (1.25, 3, 8), (2.0, 4, 0)])
+def test_weights_of_another_run_go_on_where_they_were(grown: float, phase: int, images: int, tmp_path: Path) -> None:
+    module, at = growing(), []
+    module.grow(grown)
+    see = Watch(lambda m: at.append((m.counters.phase, m.counters.phase_images, m.generator.grown.item())))
+    fit(module, Large(images=8), tmp_path, see, max_epochs=1)
+    assert at[0][:2] == (phase, images + 8)
+    assert at[0][2] == pytest.approx(grown, abs=0.2)
 
 
 def test_the_penalty_has_a_drift() -> None:
@@ -98,7 +118,8 @@ def test_the_penalty_has_a_drift() -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"generator: MLPGenerator does not grow"):
         game(ProGAN, **PLAN)
-    with pytest.raises(ValueError, match=r"rates=\[\]"):
-        growing(rates=[])
+    for rates, reason in (([], "rates=\\[\\]"), ([1, 1, 1, 1], "there are 3 sides from 4 to 16")):
+        with pytest.raises(ValueError, match=reason):
+            growing(rates=rates)
     with pytest.raises(UserError, match=r'data.batch_size=8: phase "at 4" cannot split it by 3'):
         fit(growing(splits=[3]), Blobs(), tmp_path)

@@ -71,6 +71,7 @@ def test_how_far_it_has_grown_is_saved() -> None:
 
 def test_what_has_not_grown_is_not_trained() -> None:
     generator = ProGANGenerator(5, **SMALL)
+    assert generator.side == 16  # whole, where nothing tells it to grow
     generator.grow(1.0)
     generator(torch.randn(2, 5)).sum().backward()
     trained = {name for name, parameter in generator.named_parameters() if parameter.grad is not None}
