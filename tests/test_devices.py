@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -166,3 +167,31 @@ def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
     done = start(tmp_path, f"checkpoint={folder}", f"budget.images={before + 128}")
     assert done.returncode == 0, done.stderr
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"] == before + 128
+
+
+@pytest.mark.slow
+def test_two_nodes_make_one_run(tmp_path: Path) -> None:
+    """Of one process each, started by hand: the first alone speaks and writes."""
+    model = ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "data.batch_size=32"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    command = [sys.executable, "-m", "gan_lightning", *model, *SMALL, f"hydra.run.dir={tmp_path / 'run'}"]
+    nodes = [
+        subprocess.Popen(
+            [*command, "trainer.num_nodes=2", "scores=off"],
+            cwd=tmp_path,
+            env={**os.environ, **address, "NODE_RANK": str(node)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for node in range(2)
+    ]
+    said = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0]
+    assert "Done after" in said[0]
+    assert "Done after" not in said[1]
+    done = start(tmp_path, f"hydra.run.dir={tmp_path / 'one'}", *model, *SMALL, "data.batch_size=64", "scores=off")
+    assert done.returncode == 0, done.stderr
+    runs = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("run", "one")]
+    torch.testing.assert_close(*runs, rtol=1e-4, atol=1e-5)

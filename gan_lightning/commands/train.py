@@ -13,7 +13,6 @@ import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -205,7 +204,6 @@ def sweep(arguments: list[str]) -> int:
 
 def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) -> int:
     """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code."""
-    first = rank_zero_only.rank == 0
     quieten()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: ImageData = instantiate(settings["data"])
@@ -234,6 +232,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         [make(folder, seen) for make in instantiate(settings["logger"]).values() if make],
         ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
     )
+    first = trainer.is_global_zero
     module.check_run(trainer, data)
     if module.step.graphs == "on" and (reason := why_no_graphs(module, trainer)):
         raise UserError(f"step.graphs=on: {reason}")
