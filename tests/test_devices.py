@@ -34,28 +34,21 @@ def start(
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow  # test_matrix.py has it too, of every rule
 @pytest.mark.parametrize(
     "model",
     [
-        ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
-        pytest.param(  # test_matrix.py has it too, beside other rules
-            ["model=wgan_gp", "network@model=mlp", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            [
-                *["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
-                *["model.ada.pipeline=bg", "model.ada.images=2000", "model.ada.every=2"],
-            ],
-            marks=pytest.mark.slow,
-        ),
+        ["model=gan"],
+        ["model=wgan_gp", "network@model=mlp"],
+        ["model=gan", "model.ada.pipeline=bg", "model.ada.images=2000", "model.ada.every=2"],
     ],
     ids=["gan", "wgan_gp", "ada"],
 )
 def test_two_processes_equal_one_with_twice_the_batch(model: list[str], tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
+    narrow = ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
     for folder, extra in ((one, ["data.batch_size=64"]), (two, ["data.batch_size=32", "trainer.devices=2"])):
-        done = start(tmp_path, f"hydra.run.dir={folder}", *model, *SMALL, *extra)
+        done = start(tmp_path, f"hydra.run.dir={folder}", *model, *narrow, *SMALL, *extra)
         assert done.returncode == 0, done.stderr
     alone, together = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, two))
     for run in (alone, together):
@@ -147,6 +140,7 @@ def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
     assert (tmp_path / "sweep" / "0_gan_digits" / "checkpoints" / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
     """Ctrl-C in a terminal goes to every process of the run."""
     folder = tmp_path / "run"

@@ -314,7 +314,7 @@ def test_what_it_works_together_with(arguments: list[str], tmp_path: Path) -> No
         (["model.max_epsilon=0.001"], "model.max_epsilon=0.001"),
         (["step.accumulate=2"], "step.accumulate=2"),
         (["step.discriminator_clip=1"], "step.discriminator_clip=1"),
-        (["step.compile=true"], "step.compile=True"),
+        (["step.compile=true"], "step.compile=true"),
         (["step.minibatches=4"], "step.minibatches=4"),
         (["step.graphs=on"], "step.graphs=on"),
         (["step.penalty_every=2"], "step.penalty_every=2"),

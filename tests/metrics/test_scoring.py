@@ -269,7 +269,9 @@ if world > 1:
 """
 
 
-@pytest.mark.parametrize("count", [50, 300])  # fewer blocks than processes, and a last block that is not full
+@pytest.mark.parametrize(
+    "count", [pytest.param(50, marks=pytest.mark.slow), 300]
+)  # fewer blocks than processes, and a last block that is not full
 def test_two_processes_score_as_one(count: int, tmp_path: Path) -> None:
     def start(rank: int, world: int) -> subprocess.Popen[str]:
         arguments = [sys.executable, "-c", SCRIPT, str(rank), str(world), str(tmp_path / "meet"), str(count)]
