@@ -8,10 +8,12 @@ and the curves in it from those lines; `--gallery` also draws docs/pictures/gall
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -99,6 +101,11 @@ def command(table: Table, row: Row, seed: int) -> list[str]:
     return [*table.common, *row.arguments, *root, f"seed={seed}"]
 
 
+def typed(arguments: Sequence[str]) -> str:
+    """As a shell reads them."""
+    return " ".join(shlex.quote(argument) if set(argument) & set(" {}") else argument for argument in arguments)
+
+
 def run(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
     """One run, and its line; the output of one that fails is shown."""
     table = TABLES[name]
@@ -173,7 +180,7 @@ def add(name: str, row: Row, seed: int, scores: dict[str, float], **more: Any) -
         "seed": seed,
         "scores": scores,
         **more,
-        "command": "python -m gan_lightning " + " ".join(command(table, row, seed)),
+        "command": "python -m gan_lightning " + typed(command(table, row, seed)),
         "machine": describe("cuda" if torch.cuda.is_available() else "cpu", 1),
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -218,14 +225,14 @@ def page(made: list[dict[str, Any]]) -> str:
                 values = [line["scores"][metric] for line in runs if metric in line["scores"]]
                 cells += [spread(values, metric in SHARES) if values else "not run", row.published.get(metric, "–")]
             minutes = f"{statistics.median(line['minutes'] for line in runs):.1f}" if runs else "–"
-            cells += [str(len(runs)), minutes, f"`{' '.join(row.arguments)}`"]
+            cells += [str(len(runs)), minutes, f"`{typed(row.arguments)}`"]
             parts.append("| " + " | ".join(cells) + " |")
         parts.append("")
         if of_table:
             machine = of_table[0]["machine"]
             where = machine["gpu"] or f"{machine['cpu']}, one thread a run of {machine['cores']} shared cores"
             parts.append(
-                f"Every row: `python -m gan_lightning {' '.join(table.common)} <command>"
+                f"Every row: `python -m gan_lightning {typed(table.common)} <command>"
                 f"{' data.root=ROOT' if table.needs else ''} seed=<seed>`. {where}; torch {machine['torch']}, "
                 f"Lightning {machine['lightning']}; {of_table[0]['date']}. The machine was busy with other work: "
                 "minutes are an upper bound.\n"
