@@ -372,7 +372,7 @@ MODERNS = [
     Row("biggan", ["model=biggan", *SMALL], {"fid": "4.16 (StudioGAN)"}),
 ]
 UNTRAINED = [
-    Row(f"{row.name}, untrained", [*row.arguments, "budget.images=64", "scores.every=1000000"])
+    Row(f"{row.name} untrained", [*row.arguments, "budget.images=64", "scores.every=1000000"])
     for row in MODERNS
     if row.name != "stylegan2_ada"
 ]
