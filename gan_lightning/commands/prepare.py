@@ -12,7 +12,7 @@ from rich.console import Console
 from gan_lightning.config import check, compose, instantiate, read_overrides
 from gan_lightning.config.messages import mistake
 from gan_lightning.data.listing import INDEX, read_index
-from gan_lightning.data.preparing import Preparation, prepare, verify
+from gan_lightning.data.preparing import Preparation, prepare, refuse_others, verify
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 from gan_lightning.types import Node, PositiveInt
@@ -41,6 +41,8 @@ def run(arguments: list[str]) -> int:
     preparation: Preparation = instantiate(settings["data"])
     if settings["verify"] and not (output / INDEX).is_file():
         raise UserError(f"output={output}: not prepared to the end, so there is nothing to verify")
+    if settings["verify"]:
+        refuse_others(output, preparation.settings(settings["shard_mb"]))
     began, bar = time.monotonic(), Bar()
     try:
         if settings["verify"]:

@@ -594,6 +594,8 @@ def test_what_to_type_next_and_the_checksums(photos: Path, tmp_path: Path, capsy
     assert main(given) == 0
     said = capsys.readouterr().out
     assert f"data.root='{output}' data.image_size=8 data.fit=pad data.labels=false\n" in said
+    assert main([*given, "data.fit=crop", "verify=true"]) == 2
+    assert "data.fit=crop: " in capsys.readouterr().err
     flip_a_bit(output / "shard_00000.npy")
     assert main([*given, "verify=true"]) == 2
     assert "1 of 4 files are not what they were:\n  shard_00000.npy: damaged" in capsys.readouterr().err
