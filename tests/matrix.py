@@ -43,6 +43,7 @@ SMALL = {
     "style_size": 8,
     "group_width": 2,
     "batch_norm": "none",
+    "deviation_group": 0,  # of each process its own
 }  # where a network has such a key
 
 
