@@ -56,10 +56,11 @@ def verify(case: Case, found: dict[str, Any], folder: Path) -> None:
     torch.testing.assert_close(run["state_dict"], after, rtol=0, atol=0)
     if case.resume:
         parts = last(folder / "parts")
-        if case.processes > 1:  # BatchNorm's statistics become the mean over the ranks whenever they are saved
+        if case.processes > 1:  # statistics of BatchNorm and styles become the mean over the ranks when they are saved
             for statistics in (run, parts):
                 found_there = statistics["state_dict"]
-                statistics["running"] = {key: found_there.pop(key) for key in list(found_there) if "running_" in key}
+                averaged = [key for key in found_there if "running_" in key or key.endswith("generator.mean")]
+                statistics["running"] = {key: found_there.pop(key) for key in averaged}
             torch.testing.assert_close(parts.pop("running"), run.pop("running"), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(parts, run, rtol=0, atol=0)
 
