@@ -7,7 +7,9 @@ PyTorch's own count. Writes benchmarks/results/large.md.
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -47,7 +49,8 @@ PROTOCOL = """\
 Images/s: real images shown to the discriminator, a cycle of all penalties; of each kind of minibatch the median. GFLOP:
 of an image in that cycle, by PyTorch's counter. Of the limit: that work beside the faster of a matrix product and a 3×3
 convolution in float32 on the same threads, measured before. MB: the most memory beyond what the imports need (on a GPU:
-allocated there). Recompute: the same with step.recompute=true. Random images.
+allocated there). Recompute: the same with step.recompute=true. Random images. The counter takes the backward pass of a
+grouped convolution for that of a whole one: R3GAN's GFLOP and share are too large.
 """
 
 
@@ -197,7 +200,7 @@ def main() -> None:
                 cells += [f"{found['flops'] / batch / 1e9:.3g}", f"{share:.0%}"]
             cells.append(f"{found['bytes'] / 1e6:,.0f}")
         lines.append(f"| {name} | {batch} | {' | '.join(cells)} |")
-    command = "python -m benchmarks.large" + (" --device cuda" if given.device == "cuda" else "")
+    command = f"python -m benchmarks.large {shlex.join(sys.argv[1:])}"
     where = f"{json.dumps(machine)}, limit {limit / 1e9:,.0f} GFLOP/s, `{command}`"
     RESULT.write_text(PROTOCOL + "\n" + "\n".join(lines) + f"\n\n{where}\n", encoding="utf-8")
 
