@@ -163,8 +163,9 @@ LEADERBOARD = Table(
         discriminator, 105 with base_channels=16 and PyTorch's weights (one run each, 40,000 to 200,000 images). Rules
         with five critic steps make a fifth of the generator steps. `projection` is the README's, with ResNets and
         conditional BatchNorm, but for a generator step to each of the discriminator's; `projection_dcgan` has DCGAN's
-        networks, whose generator is told labels beside its latents. Published FIDs are of Inception and longer runs:
-        for orientation, never to compare. Fashion-MNIST (data=fashion_mnist): not run.
+        networks, whose generator is told labels beside its latents. `cgan` has its own fully connected networks.
+        Published FIDs are of Inception and longer runs: for orientation, never to compare. Fashion-MNIST
+        (data=fashion_mnist): not run.
     """,
     common=[
         "data=mnist",
@@ -193,6 +194,7 @@ LEADERBOARD = Table(
         digits("unrolled"),
         digits("began", *BOUNDARY, networks=NARROW),
         digits("infogan"),
+        digits("cgan", networks=[]),
         digits("conditional_dcgan"),
         digits("acgan"),
         digits("projection", "model=projection", *EVERY_STEP, networks=NARROW),
@@ -286,7 +288,7 @@ STACKED = Table(
     seeds=3,
     needs="MNIST/raw",
 )
-LABELLED = ("conditional_dcgan", "acgan", "projection", "projection_dcgan", "sagan")
+LABELLED = ("cgan", "conditional_dcgan", "acgan", "projection", "projection_dcgan", "sagan")
 CONDITIONAL = Table(
     title="Labels on MNIST",
     protocol="""
