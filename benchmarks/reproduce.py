@@ -125,7 +125,7 @@ def run(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
     curve: dict[str, list[tuple[int, float]]] = {}
     for record in records:
         curve.setdefault(record["metric"], []).append((record["images"], record["value"]))
-    last = records[-1]
+    last = [record for record in records if record["extractor"] != "none"][-1]
     scores = {metric: points[-1][1] for metric, points in curve.items()}
     add(
         name,
@@ -223,7 +223,8 @@ def page(made: list[dict[str, Any]]) -> str:
             cells = [f"`{row.name}`"]
             for metric in table.metrics:
                 values = [line["scores"][metric] for line in runs if metric in line["scores"]]
-                cells += [spread(values, metric in SHARES) if values else "not run", row.published.get(metric, "–")]
+                absent = "–" if runs else "not run"
+                cells += [spread(values, metric in SHARES) if values else absent, row.published.get(metric, "–")]
             minutes = f"{statistics.median(line['minutes'] for line in runs):.1f}" if runs else "–"
             cells += [str(len(runs)), minutes, f"`{typed(row.arguments)}`"]
             parts.append("| " + " | ".join(cells) + " |")

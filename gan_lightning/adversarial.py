@@ -68,6 +68,7 @@ class AdversarialModule(LightningModule):
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
     regularised = False  # the generator has one, which it leaves out while `generator_penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
+    classifies = False  # the discriminator says the classes of images, by the rule's `classify`
     same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
     signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)

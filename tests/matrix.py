@@ -134,13 +134,12 @@ def pairwise() -> list[Case]:
 @cache
 def plain(rule: str) -> dict[str, Any]:
     """A rule's configuration as it stands in conf/."""
-    arguments = [f"model={rule}", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1"]
-    return check(compose("train", arguments, Settings), Settings)
+    return check(compose("train", [f"model={rule}"], Settings), Settings)
 
 
-def settings_of(case: Case, batch: int) -> dict[str, Any]:
-    """The configuration of a case, with small networks."""
-    settings = copy.deepcopy(plain(case.rule))
+def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, Any]:
+    """The configuration of a case, with small networks, from its rule's."""
+    settings = copy.deepcopy(settings)
     model, step = settings["model"], settings["step"]
     for network in (model["generator"], model["discriminator"]):
         network.update({key: value for key, value in SMALL.items() if key in network})
@@ -158,7 +157,7 @@ def settings_of(case: Case, batch: int) -> dict[str, Any]:
         # Adam divides by the gradient's size: without a floor it would blow rounding errors up to whole steps
         model[f"{player}_optimizer"]["eps"] = 1e-4
     settings["data"]["batch_size"] = batch
-    settings["trainer"]["devices"] = case.processes
+    settings["trainer"].update(accelerator="cpu", log_every_n_steps=1, devices=case.processes)
     return settings
 
 
@@ -204,13 +203,13 @@ def each(images: Tensor) -> list[bytes]:
     return [image.numpy().tobytes() for image in images.detach().float().flatten(0, -4)]
 
 
-def outcome(case: Case, folder: Path, batch: int = BATCH) -> dict[str, Any]:
+def outcome(case: Case, folder: Path, batch: int = BATCH, rule: dict[str, Any] | None = None) -> dict[str, Any]:
     """Runs a case: `refused` by which message, or what the run has come to; on two devices, what this rank has.
 
-    Checkpoints lie in `whole` and, of a run that was interrupted, in `parts`.
+    `rule`: its configuration, if that is known. Checkpoints lie in `whole` and, of an interrupted run, in `parts`.
     """
     quieten()
-    settings = settings_of(case, batch)
+    settings = settings_of(case, rule or plain(case.rule), batch)
     try:
         fit = partial(train, case, settings)
         minibatches = 2 * case.accumulate * settings["step"]["critic_steps"]
@@ -267,7 +266,7 @@ def together(cases: Iterable[Case], folder: Path, seconds: float) -> Callable[[i
     """Runs the cases one after another in two processes: (number of the case, rank) -> its outcome."""
     folder.mkdir(exist_ok=True)
     listed = folder / "cases.json"
-    listed.write_text(json.dumps(list(cases)))
+    listed.write_text(json.dumps([(case, plain(case.rule)) for case in cases]))  # composed once for both
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -289,10 +288,11 @@ def together(cases: Iterable[Case], folder: Path, seconds: float) -> Callable[[i
 
 def main() -> None:
     torch.set_num_threads(1)
-    cases, folder = [Case(*values) for values in json.loads(Path(sys.argv[1]).read_text())], Path(sys.argv[2])
-    for number, case in enumerate(cases):
-        (folder / str(number)).mkdir(exist_ok=True)
-        torch.save(outcome(case, folder / str(number)), folder / str(number) / f"rank{os.environ['LOCAL_RANK']}.pt")
+    folder = Path(sys.argv[2])
+    for number, (values, rule) in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        place = folder / str(number)
+        place.mkdir(exist_ok=True)
+        torch.save(outcome(Case(*values), place, rule=rule), place / f"rank{os.environ['LOCAL_RANK']}.pt")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from gan_lightning.__main__ import main
 from tests.fake_data import write_photos
 from tests.support import wait_for
 
-SMALL = ["trainer=debug", "trainer.accelerator=cpu", "model=gan", "data.image_size=16"]
+SMALL = ["trainer=debug", "trainer.accelerator=cpu", "model=gan", "data.image_size=16", "scores=off", "samples.count=4"]
+SMALL += ["model.generator.hidden=[8]", "model.discriminator.hidden=[8]"]
 
 
 @pytest.mark.parametrize(

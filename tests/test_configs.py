@@ -54,22 +54,22 @@ def test_builds_at_full_size(choice: str) -> None:
 )
 def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")
-    data = POINTS.get(choice, [])
+    data = [*POINTS.get(choice, [])]
     if on_a_folder(choice):
         write_photos(tmp_path / "photos")
         data = [f"data.root={tmp_path / 'photos'}", "data.image_size=16"]
-        if group == "experiment":
-            model = compose("train", [choice], Settings).model
-            data += [
-                f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in NARROW.items() if k in model[n]
-            ]
     elif "mnist" in name:
         write_idx(tmp_path / "MNIST" / "raw")
         write_idx(tmp_path / "FashionMNIST" / "raw")
         data = [f"data.root={tmp_path}", "data.download=false"]
     if "stacked_mnist" in name:
         data.append("data.images=300")
-    debug = [] if group == "trainer" else ["trainer=debug"]
+    networks = compose("train", [choice, *POINTS.get(choice, [])], Settings).model
+    narrow = NARROW if on_a_folder(choice) and group == "experiment" else {"base_channels": NARROW["base_channels"]}
+    data += [
+        f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in narrow.items() if k in networks[n]
+    ]
+    debug = ["samples.count=16", *([] if group == "trainer" else ["trainer=debug"])]
     folder = tmp_path / "run"
     assert run([choice, *debug, *data, "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
     for made in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "samples/real.png", "samples/film.gif"):

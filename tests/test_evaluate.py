@@ -154,6 +154,7 @@ def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -
         (["real=x", "fake=y", "checkpoint=z"], "give checkpoint="),
         (["real=not-there", "fake=."], "real=not-there: no such folder"),
         (["real={photos}", "fake={empty}"], "no images in it"),
+        (["real={prepared}", "fake={photos}"], "prepared: prepared for training"),
         (["real={photos}", "fake={photos}", "scores.names=[fid]"], "scores.names=[fid]: needs 129"),
         (["real={photos}", "fake={photos}", "scores.names=[path_length]"], "give checkpoint="),
         (["real={photos}", "fake={broken}", "scores.names=[kid]"], "broken.png"),
@@ -170,9 +171,10 @@ def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -
 )
 def test_bad_input(arguments: list[str], fragment: str, trained: Path, tmp_path: Path) -> None:
     places = {"photos": write(tmp_path / "photos", digits()[:30]), "run": trained}
-    for name in ("empty", "broken"):
+    for name in ("empty", "broken", "prepared"):
         (tmp_path / name).mkdir()
         places[name] = tmp_path / name
+    (tmp_path / "prepared" / "prepared.json").touch()
     for index in range(30):
         (tmp_path / "broken" / f"{index}-broken.png").write_bytes(b"not an image")
     with pytest.raises(UserError) as error:

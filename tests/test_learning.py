@@ -22,6 +22,7 @@ COMMON = [
     "trainer.enable_progress_bar=false",
     "samples.every_images=100000000",
     "samples.count=4",
+    "scores=off",
 ]
 
 

@@ -40,8 +40,9 @@ def test_csv_of_a_new_run_begins_anew(tmp_path: Path) -> None:
 
 def test_events_have_every_step_once(tmp_path: Path) -> None:
     small = ["model=gan", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "trainer.accelerator=cpu"]
+    few = ["scores.samples=64", "scores.real_samples=64"]
     folder = tmp_path / "run"
-    arguments = [*small, "trainer.log_every_n_steps=2", "samples.every_images=256", f"hydra.run.dir={folder}"]
+    arguments = [*small, *few, "trainer.log_every_n_steps=2", "samples.every_images=256", f"hydra.run.dir={folder}"]
     assert run([*arguments, "budget.images=512"]) == 0
     time.sleep(1.1)  # event files are named after the second, then a number of the process that sorts 10 before 9
     assert run([f"checkpoint={folder}", "budget.images=1024"]) == 0

@@ -30,6 +30,8 @@ COMMON = [
     "data.flip=true",
     "samples.every_images=1000",
     "samples.count=4",
+    "scores.samples=64",
+    "scores.real_samples=64",
     "model.generator_schedule={_target_: gan_lightning.schedules.Linear, horizon: 40}",
     "model.discriminator_schedule={_target_: gan_lightning.schedules.Cosine, horizon: 40}",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import FOLDER, read_checkpoint
@@ -15,7 +16,7 @@ from gan_lightning.divergence import check_finite
 from gan_lightning.errors import UserError
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics import records
-from gan_lightning.metrics.scores import SCORES, UP
+from gan_lightning.metrics.scores import UP
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first, world
 from gan_lightning.types import Fraction, PositiveInt
 
@@ -57,10 +58,10 @@ class Scores(Callback):
         checkpoints: Checkpoints,
         budget: Budget,
         say: Callable[[str], None],
+        module: AdversarialModule,
     ) -> None:
-        """Raises UserError when the best checkpoint shall be kept by a metric that is not made."""
-        made = [metric for name in scorer.names for metric in SCORES[name].metrics]
-        made += ["path_length"] if scorer.path_length else []
+        """Raises UserError when the best checkpoint shall be kept by a metric that is not made of the module."""
+        made = scorer.metrics(module)
         if settings.best and settings.best not in made:
             raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
         self.chosen = settings.best or made[0]

@@ -22,6 +22,7 @@ from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.decoding import Unreadable, open_image
 from gan_lightning.data.listing import hashed, is_image, walk
+from gan_lightning.data.prepared import is_prepared
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.paired import PairedName, paired
@@ -143,6 +144,8 @@ def files(key: str, folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{key}={folder}: no such folder")
+    if is_prepared(folder):
+        raise UserError(f"{key}={folder}: prepared for training; folders of image files are compared")
     found = [path for path in walk(folder) if is_image(path)]
     found = [path for path in found if path.name not in PICTURES or not any(path.parent.glob("*00000.png"))]
     if not found:

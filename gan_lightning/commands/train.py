@@ -224,7 +224,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
-    callbacks, scores, alarms = build_callbacks(settings, data, budget)
+    callbacks, scores, alarms = build_callbacks(settings, data, module, budget)
     seen = counters.images if counters else None
     trainer = instantiate(settings["trainer"]).build(
         folder,
@@ -265,14 +265,15 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
 
 
 def build_callbacks(
-    settings: dict[str, Any], data: ImageData, budget: Budget
+    settings: dict[str, Any], data: ImageData, module: AdversarialModule, budget: Budget
 ) -> tuple[list[Callback], Scores | None, Alarms]:
     """The callbacks of a run in the order in which they are told; scores and alarms among them, for the summary."""
     metrics = Metrics()
     progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
     checkpoints: Checkpoints = instantiate(settings["checkpoints"])
     how: TrainingScores = instantiate(settings["scores"])
-    scores = None if how.names == [] else Scores(how, Scorer(how, data), checkpoints, budget, progress.line)
+    scorer = None if how.names == [] else Scorer(how, data)
+    scores = Scores(how, scorer, checkpoints, budget, progress.line, module) if scorer else None
     alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
     grids: Callback = instantiate(settings["samples"])
     return [budget, metrics, progress, *([scores] if scores else []), grids, alarms, checkpoints], scores, alarms

@@ -108,14 +108,22 @@ class ImageData(LightningDataModule):
                 raise UserError(f"data.subset={self.subset}: leaves no image of a class of {int(counts.min())}")
             return images.subset(rows_of(images.labels, wanted))
         assert self.per_class is not None
-        given = f"data.per_class={self.per_class}"
+        return images.subset(self.rows_of_each_class(self.per_class, "data.per_class", images))
+
+    def rows_of_each_class(self, count: int, key: str, images: ImageSet | None = None) -> Tensor:
+        """Indices (classes · count,) of so many images of every class, the same in every run; of those trained on.
+
+        Raises UserError, with the key that asked for them, where a class has too few.
+        """
+        labels = (self.train if images is None else images).labels
+        counts = labels.bincount(minlength=len(self.class_names))
         if len(counts) < 2:
-            raise UserError(f"{given}: these images have no classes; use data.subset=…")
+            raise UserError(f"{key}={count}: these images have no classes; use data.subset=…")
         fewest = int(counts.argmin())
-        if counts[fewest] < self.per_class:
+        if counts[fewest] < count:
             name = self.class_names[fewest] if self.class_names else fewest
-            raise UserError(f"{given}: class {name} has no more than {int(counts[fewest])} training images")
-        return images.subset(rows_of(images.labels, torch.full_like(counts, self.per_class)))
+            raise UserError(f"{key}={count}: class {name} has no more than {int(counts[fewest])} training images")
+        return rows_of(labels, torch.full_like(counts, count))
 
     def minibatch_size(self, world: int = 1, accumulate: int = 1) -> int:
         """Images of a minibatch on one device: `batch_size`, or what a smaller training set allows."""

@@ -253,30 +253,32 @@ def test_known_answers(extractor: Extractor) -> None:
 # ---- one process and two --------------------------------------------------------------------------------------------
 
 SCRIPT = """
-import sys, json, torch
-from dataclasses import asdict
+import sys, torch
 from torch import distributed
-from tests.metrics.test_scoring import FEW, Scorer, digits, game, replace
+from tests.metrics.test_scoring import scored
 torch.set_num_threads(1)
-rank, world, file, count = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-if world > 1:
-    distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
-settings = replace(FEW, names=["fid", "kid", "modes", "diversity"], samples=count, force=True)
-made = Scorer(settings, digits()).score(game(), source="evaluate")
-print(json.dumps([asdict(record) for record in made]))
-if world > 1:
-    distributed.destroy_process_group()
+rank, file, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+print(scored(count))
+distributed.destroy_process_group()
 """
+
+
+def scored(count: int) -> str:
+    """The records of so many samples, as JSON."""
+    settings = replace(FEW, names=["fid", "kid", "modes", "diversity"], samples=count, force=True)
+    return json.dumps([asdict(record) for record in Scorer(settings, digits()).score(game(), source="evaluate")])
 
 
 @pytest.mark.parametrize(
     "count", [pytest.param(50, marks=pytest.mark.slow), 300]
 )  # fewer blocks than processes, and a last block that is not full
 def test_two_processes_score_as_one(count: int, tmp_path: Path) -> None:
-    def start(rank: int, world: int) -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", SCRIPT, str(rank), str(world), str(tmp_path / "meet"), str(count)]
+    def start(rank: int) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", SCRIPT, str(rank), str(tmp_path / "meet"), str(count)]
         return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
-    processes = [start(0, 1), start(0, 2), start(1, 2)]
-    one, first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    processes = [start(rank) for rank in range(2)]
+    one = json.loads(scored(count))
+    first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
     assert one == first == second
