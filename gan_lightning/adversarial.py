@@ -8,7 +8,7 @@ entry is logged; they never step, log or touch the trainer.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -37,6 +37,7 @@ from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 Batch = dict[str, Tensor]  # "image" (N, C, H, W) in [-1, 1], "label" (N,); of fakes "fake_label" (N,), "latents"
 Latents = Any  # a tensor (N, ...) or a dict of them
 Fakes = Any  # a tensor (N, C, H, W) or a dict of them
+Distribution = Literal["normal", "uniform", "unit"]  # of latents: N(0, 1), U(-1, 1), U(0, 1)
 
 
 @runtime_checkable
@@ -63,6 +64,7 @@ class AdversarialModule(LightningModule):
         augment: parts of DiffAugment that images of both players go through before they are judged (augment.py).
         ada: a pipeline of ADA that they go through, and what moves its probability (ada.py).
         instance_noise, instance_noise_images: Gaussian noise on them, and over how many images it falls to 0.
+        latents: drawn from N(0, 1), U(-1, 1) ("uniform") or U(0, 1) ("unit").
     """
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
@@ -91,6 +93,7 @@ class AdversarialModule(LightningModule):
         ada: ADA | None = None,
         instance_noise: NonNegativeFloat = 0.0,
         instance_noise_images: PositiveInt | None = None,
+        latents: Distribution = "normal",
     ) -> None:
         super().__init__()
         agreement.check_parts(type(self), generator, discriminator, step, classes)
@@ -106,6 +109,7 @@ class AdversarialModule(LightningModule):
         self.ema = ema(generator) if ema else None
         self.augment = Augment(augment, instance_noise, instance_noise_images, ada)
         self.step = step
+        self.latents: Distribution = latents
         self.seed = seed
         self.classes = classes
         self.optimizer_factories = {"discriminator": discriminator_optimizer, "generator": generator_optimizer}
@@ -128,8 +132,11 @@ class AdversarialModule(LightningModule):
     # ---- what a rule may change -------------------------------------------------------------------------------------
 
     def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Latents:
-        """z ~ N(0, 1), (count, latent_size) on the CPU; `truncation` draws again what lies further from 0."""
+        """z as `latents` says, (count, latent_size) on the CPU; `truncation` draws again what lies further from 0."""
         z = torch.empty(count, cast(int, self.generator.latent_size))
+        if self.latents != "normal":
+            furthest = 1.0 if truncation is None else min(truncation, 1.0)
+            return z.uniform_(-furthest if self.latents == "uniform" else 0.0, furthest, generator=stream)
         if truncation is None:
             return z.normal_(generator=stream)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)

@@ -17,7 +17,8 @@ def initialize(network: nn.Module, scheme: Scheme) -> None:
     """Draw the weights of convolutions and linear layers anew, in place, biases at 0; "default" keeps PyTorch's.
 
     dcgan: N(0, 0.02) and BatchNorm scales N(1, 0.02) (Radford et al. 2016, section 4, and their code); xavier: Glorot &
-    Bengio 2010, eq. 16; he: He et al. 2015, eq. 10; orthogonal: Saxe et al. 2014. Other layers stay as they are.
+    Bengio 2010, eq. 16; he: He et al. 2015, eq. 10; orthogonal: Saxe et al. 2014. Other layers stay as they are, and of
+    weight norm the lengths: what is drawn are directions.
     """
     if scheme == "default":
         return
@@ -35,8 +36,9 @@ def initialize_weight(module: _ConvNd | nn.Linear | LabelEmbedding, scheme: Sche
     """Draw one layer's weight (out, in, ...), or (in, out, ...) where the convolution is transposed."""
     weight = module.weight
     parametrized = parametrize.is_parametrized(module, "weight")
-    if parametrized:  # spectral normalisation computes `weight`; what is learned, and drawn here, is the original
-        weight = module.get_parameter("parametrizations.weight.original")
+    if parametrized:  # spectral or weight norm computes `weight`; what is learned, and drawn here, is the original
+        originals = list(module.get_submodule("parametrizations.weight").parameters(recurse=False))
+        weight = originals[-1]  # weight norm has a length and a direction
     if scheme == "dcgan":
         nn.init.normal_(weight, 0.0, 0.02)
     elif scheme == "xavier":

@@ -42,12 +42,17 @@ def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
     a, b = start.flatten(), end.flatten()
     angle = torch.acos((a @ b / (a.norm() * b.norm()).clamp_min(1e-8)).clamp(-1, 1))
     if math.sin(cast(float, angle.item())) < 1e-4:  # the same direction: a straight line
-        mixed = torch.lerp(a, b, shares[:, None])
+        mixed = straight(a, b, shares)
     else:
         mixed = (torch.sin((1 - shares) * angle)[:, None] * a + torch.sin(shares * angle)[:, None] * b) / torch.sin(
             angle
         )
     return mixed.view(len(shares), *start.shape)
+
+
+def straight(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
+    """Straight lines, which never leave a cube: (...), (...), shares (F,) -> (F, ...)."""
+    return torch.lerp(start, end, shares.view(-1, *[1] * start.dim()))
 
 
 def directions(weights: Tensor, count: int) -> Tensor:

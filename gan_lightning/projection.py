@@ -130,6 +130,7 @@ def project(
     *,
     space: Space,
     label: Tensor | None = None,
+    within: tuple[Tensor, Tensor] | None = None,
     steps: int = 1000,
     seed: int = 0,
     said: Callable[[], None] = lambda: None,
@@ -137,7 +138,7 @@ def project(
     """Latents whose image is as near to `image` (1, C, H, W) in [-1, 1] as can be found in so many steps.
 
     network: what `sampler` gave, of z (N, latent_size) and labels (N,); mean, deviation: what `mean_of` gave; label:
-    (1,); said: told of every step.
+    (1,); within: the least and the largest of each number of the codes; said: told of every step.
     """
     network = copy.deepcopy(network).requires_grad_(False)
     generator = style_generator(network)
@@ -177,6 +178,8 @@ def project(
         loss.backward()
         optimizer.step()
         with torch.no_grad():
+            if within is not None:
+                code.clamp_(*within)
             for noise in maps:  # of mean 0 and variance 1 again
                 noise.sub_(noise.mean()).mul_(noise.square().mean().clamp_min(1e-12).rsqrt())
             if step + 1 in shown:

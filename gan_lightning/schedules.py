@@ -1,13 +1,13 @@
 """Factors of the base learning rate as a function of a player's progress, measured in generator steps.
 
-A schedule has a horizon of its own and never sees how long a run is: extending a run does not change its past.
-After the horizon the end value holds.
+A schedule has a horizon or an end of its own and never sees how long a run is: extending a run does not change its
+past. From there on the end value holds.
 """
 
 import math
 from dataclasses import dataclass
 
-from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,23 @@ class Linear:
         progress = (generator_steps - self.start) / (self.horizon - self.start)
         progress = min(max(progress, 0.0), 1.0)
         return (1 - progress) + self.end * progress
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Divided by `decay` at every step, until `end` is reached (Mirza & Osindero 2014, section 4.1)."""
+
+    decay: PositiveFloat
+    end: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        if self.decay < 1:
+            raise ValueError(f"decay={self.decay}: what rates are divided by must be at least 1")
+        if self.end > 1:
+            raise ValueError(f"end={self.end}: must be at most 1, where the rates begin")
+
+    def __call__(self, generator_steps: int) -> float:
+        return max(math.exp(-generator_steps * math.log(self.decay)), self.end)  # a power would overflow
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gan_lightning.schedules import Constant, Cosine, Linear
+from gan_lightning.schedules import Constant, Cosine, Exponential, Linear
 
 
 def test_constant() -> None:
@@ -24,15 +24,25 @@ def test_cosine() -> None:
     assert [Cosine(10, end=0.4)(steps) for steps in (0, 5, 10, 50)] == pytest.approx([1.0, 0.7, 0.4, 0.4])
 
 
-@pytest.mark.parametrize("schedule", [Linear(100, start=20, end=0.1), Cosine(100, end=0.1)])
-def test_the_end_holds_and_nothing_rises(schedule: Linear | Cosine) -> None:
+def test_exponential() -> None:
+    assert [Exponential(2)(steps) for steps in range(4)] == pytest.approx([1.0, 0.5, 0.25, 0.125])
+    assert [Exponential(2, end=0.2)(steps) for steps in (2, 3, 10**9)] == [0.25, 0.2, 0.2]
+    assert Exponential(1.00004)(10**9) == 0.0
+    rate = 0.1
+    for _ in range(1000):  # Mirza & Osindero 2014, section 4.1
+        rate = max(rate / 1.00004, 1e-6)
+    assert 0.1 * Exponential(1.00004, end=1e-5)(1000) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("schedule", [Linear(100, start=20, end=0.1), Cosine(100, end=0.1), Exponential(1.1, end=0.1)])
+def test_the_end_holds_and_nothing_rises(schedule: Linear | Cosine | Exponential) -> None:
     values = [schedule(steps) for steps in range(300)]
     assert values == sorted(values, reverse=True)
     assert values[100:] == pytest.approx([0.1] * 200)
 
 
-@pytest.mark.parametrize("schedule", [Constant(), Linear(100, start=20), Cosine(100)])
-def test_a_longer_run_keeps_its_past(schedule: Constant | Linear | Cosine) -> None:
+@pytest.mark.parametrize("schedule", [Constant(), Linear(100, start=20), Cosine(100), Exponential(1.01)])
+def test_a_longer_run_keeps_its_past(schedule: Constant | Linear | Cosine | Exponential) -> None:
     def run(first: int, last: int) -> list[float]:
         return [schedule(steps) for steps in range(first, last)]
 
@@ -50,3 +60,7 @@ def test_contradictions() -> None:
         Linear(0)
     with pytest.raises(ValueError, match="horizon=0"):
         Cosine(0)
+    with pytest.raises(ValueError, match=r"decay=0.5"):
+        Exponential(0.5)
+    with pytest.raises(ValueError, match=r"end=2"):
+        Exponential(1.1, end=2)

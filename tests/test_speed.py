@@ -20,7 +20,8 @@ from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.models.gan import GAN
 from gan_lightning.models.wgan_gp import WGANGP
-from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator, Project
+from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_lightning.networks.transposed import Project
 from gan_lightning.players import Player
 from gan_lightning.speed import make_optimizer, minibatches_per_batch, why_no_graphs
 from gan_lightning.steps import Step

@@ -19,6 +19,7 @@ from gan_lightning.latents import (
     latent_weights,
     layers_of,
     slerp,
+    straight,
     style_generator,
     style_weights,
     styles,
@@ -127,8 +128,9 @@ def walk(
                 rows.append(synthesised(generator, torch.lerp(start, end, shares[:, None])))
         else:
             labels = evaluation_labels(module, frames, chosen or [0])
+            between = slerp if module.latents == "normal" else straight
             for key in range(keys):
-                z = tree_map(lambda t, k=key: slerp(t[k], t[(k + 1) % keys], shares), latents)
+                z = tree_map(lambda t, k=key: between(t[k], t[(k + 1) % keys], shares), latents)
                 rows.append(render(network, z, labels, device))
     save_film(torch.cat(rows)[:, None], folder / f"walk.{video}")  # (keys · F, 1, C, H, W)
     save_grid(torch.cat([row[:: frames // COLUMNS] for row in rows]), folder / "strip.png", columns=COLUMNS)

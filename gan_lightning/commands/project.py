@@ -71,6 +71,8 @@ def run(arguments: list[str]) -> int:
     network = sampler(module, ema=settings["ema"])
     label = torch.tensor(chosen, device=module.device) if chosen else None  # (1,)
     mean, deviation = mean_of(network, drawn, label, space)
+    bounded = space == "z" and module.latents != "normal"
+    within = (drawn.amin(0), drawn.amax(0)) if bounded else None  # beyond lies nothing that the model was trained on
     distance = distance_at_hand("digits" if data.extractor == "digits" else "objects").to(module.device)
     folder.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
@@ -86,6 +88,7 @@ def run(arguments: list[str]) -> int:
                 deviation,
                 space=space,
                 label=label,
+                within=within,
                 steps=settings["steps"],
                 seed=settings["seed"],
                 said=lambda: bar.advance(task),

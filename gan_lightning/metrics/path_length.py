@@ -1,7 +1,7 @@
 """Perceptual path length: how much pictures change for a small step between latents (Karras et al. 2019)."""
 
 import copy
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,10 +78,13 @@ def path_length(
 ) -> Value:
     """Mean and deviation of d(G(z), G(slerp(z, z', ε))) / ε², ε = 1e-4, without the lowest and highest hundredth.
 
+    Uniform latents have straight paths in place of great circles.
+
     At the ends of paths alone, as torchmetrics has it (Karras et al. 2019 report these too, and the whole paths).
     d is `distance_of` the extractor; in double precision. Raises UserError where LPIPS' weights cannot be fetched.
     """
     distance = distance_of(extractor)
+    path: Literal["lerp", "slerp_any"] = "slerp_any" if module.latents == "normal" else "lerp"
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torchmetrics draws labels from it
@@ -89,7 +92,7 @@ def path_length(
                 cast(Any, Path(module, ema, seed, truncation)),
                 num_samples=count,
                 conditional=module.classes > 0,
-                interpolation_method="slerp_any",
+                interpolation_method=path,
                 epsilon=EPSILON,
                 resize=None,
                 sim_net=distance,
@@ -98,5 +101,5 @@ def path_length(
     except OSError as error:
         raise UserError(f"scores.names=[path_length]: VGG's weights cannot be fetched: {error}") from None
     used = "lpips vgg" if distance == "vgg" else "features"
-    settings = {"epsilon": EPSILON, "distance": used, "interpolation": "slerp", "sampling": "ends"}
+    settings = {"epsilon": EPSILON, "distance": used, "interpolation": path.removesuffix("_any"), "sampling": "ends"}
     return Value(float(mean), float(std), settings)

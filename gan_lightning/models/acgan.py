@@ -3,7 +3,7 @@
 The discriminator also says the class, of real images and of fakes, and both players want it right: the generator is
 told the class to make, the discriminator is not told what it sees.
 
-Differs from the paper: DCGAN's networks; the label comes beside the latents as one number a class; samples come from a
+Differs from the paper: DCGAN's networks by default (`network@model=acgan_cifar10` has the paper's); samples come from a
 moving average of the generator.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.adversarial import AdversarialModule, Batch, Fakes
+from gan_lightning.adversarial import AdversarialModule, Batch, Distribution, Fakes
 from gan_lightning.losses import Losses
 from gan_lightning.steps import PlayerName
 from gan_lightning.types import Fraction, NonNegativeFloat
@@ -24,14 +24,21 @@ class BEGAN(AdversarialModule):
     Args:
         balance: γ, the error on fakes over that on real images; with smaller ones fakes look better and differ less.
         gain: λ_k, how fast k follows.
+        latents: U(-1, 1) in the paper.
     """
 
     k: Tensor
     errors: Tensor  # of the steps under way, the discriminator's on real images and the generator's on fakes
     on_real: Tensor  # of the discriminator's last step
 
-    def __init__(self, balance: Fraction = 0.5, gain: NonNegativeFloat = 0.001, **base: Any) -> None:
-        super().__init__(**base)
+    def __init__(
+        self,
+        balance: Fraction = 0.5,
+        gain: NonNegativeFloat = 0.001,
+        latents: Distribution = "uniform",
+        **base: Any,
+    ) -> None:
+        super().__init__(latents=latents, **base)
         if self.step.generator_batch > 1:
             raise ValueError(f"step.generator_batch={self.step.generator_batch}: BEGAN's k compares equal minibatches")
         self.balance = balance
@@ -39,11 +46,6 @@ class BEGAN(AdversarialModule):
         self.register_buffer("k", torch.zeros(()))  # k_0 = 0
         self.register_buffer("errors", torch.zeros(2), persistent=False)
         self.register_buffer("on_real", torch.zeros(()))
-
-    def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Tensor:
-        """z ~ U[-1, 1], (count, latent_size); `truncation` draws again what lies further from 0."""
-        size = super().draw_latents(1, stream).shape[1]
-        return min(1.0, truncation or 1.0) * (2 * torch.rand(count, size, generator=stream) - 1)
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """L of eq. 1 with η = 1, the mean absolute error of the restored image: (N, C, H, W) -> (N,)."""

@@ -4,9 +4,9 @@ Both players are told the class: the generator of what to make, the discriminato
 networks' affair: beside their inputs (`model=cgan`, `conditional_dcgan`), or by conditional BatchNorm and an inner
 product of features and class (`model=projection`, Miyato & Koyama 2018).
 
-Differs from the paper: labels come beside the first layer's inputs, where the paper maps them to hidden units of their
-own; LeakyReLU in place of maxout; Adam without dropout in place of SGD
-with momentum and dropout; samples come from a moving average of the generator.
+Differs from the paper: by default labels come beside the first layer's inputs, with LeakyReLU and Adam; the paper maps
+them to hidden units of their own, with maxout, dropout and SGD (`experiment=cgan_mnist`); samples come from a moving
+average of the generator.
 """
 
 from typing import Any

@@ -3,8 +3,8 @@
 The generator does not try to fool the discriminator: it makes the mean of the discriminator's features on fakes equal
 to that on real images. The discriminator is trained as in the first GAN.
 
-Differs from the paper: the features are those before the last layer; DCGAN's networks; samples come from a moving
-average of the generator.
+Differs from the paper: the features are those before the last layer; DCGAN's networks by default (the paper's are
+`network@model=improved`); samples come from a moving average of the generator.
 """
 
 from typing import Any

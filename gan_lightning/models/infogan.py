@@ -4,8 +4,8 @@ Part of the latents are codes, and both players also minimise how badly the disc
 them from the fakes: a lower bound of the mutual information of codes and images (eq. 5). What a code means is found,
 not told.
 
-Differs from the paper: noise is N(0, 1); the outputs for the codes are one linear layer on the discriminator's
-features; DCGAN's networks; samples come from a moving average of the generator.
+Differs from the paper: noise is N(0, 1) by default, U(-1, 1) in the published code; the outputs for the codes are one
+linear layer on the discriminator's features; DCGAN's networks; samples come from a moving average of the generator.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 
 class InfoGAN(GAN):
-    """Latents are noise N(0, 1), then categorical codes as one number a value, then continuous ones U[-1, 1].
+    """Latents are noise, then categorical codes as one number a value, then continuous ones U[-1, 1].
 
     Args:
         categorical: values of each categorical code.

@@ -56,7 +56,7 @@ class StyleGAN2(ZeroCentred):
         self.register_buffer("path_length", torch.zeros(()), persistent=False)
 
     def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Tensor:
-        """z ~ N(0, 1), (count, latent_size); `truncation` is of styles: see `truncated`."""
+        """z as `latents` says, (count, latent_size); `truncation` is of styles: see `truncated`."""
         return super().draw_latents(count, stream)
 
     def truncated(self, network: nn.Module, truncation: float) -> nn.Module:

@@ -1,7 +1,7 @@
 """DCGAN's convolutional networks (Radford et al. 2016, figure 1 and section 3), and WGAN-GP's critic without BatchNorm.
 
-Differs from the paper: 4×4 kernels in place of 5×5 and no biases beside BatchNorm, as its usual PyTorch version has
-them; widths stop at 8 × base_channels; sizes other than 64.
+Differs from the paper: by default 4×4 kernels in place of 5×5, and no biases beside BatchNorm, as its usual PyTorch
+version has them; widths stop at 8 × base_channels; sizes other than 64.
 """
 
 from typing import Any, Literal
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from gan_lightning.networks.conditional import batch_norm, conditioned, one_hot
 from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.transposed import Project, doubling
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Norm = Literal["batch", "layer", "instance", "none"]
+Kernel = Literal[4, 5]
 IMAGE_SIZES = (16, 28, 32, 64, 112, 128, 256)
 
 
@@ -29,22 +31,6 @@ def widths(base_channels: int, image_size: int) -> tuple[int, list[int]]:
     return smallest, [base_channels * min(2**level, 8) for level in reversed(range(levels))]
 
 
-class Project(nn.ConvTranspose2d):
-    """A transposed convolution of single pixels, (N, C, 1, 1) -> (N, width, s, s): the matrix product that it is.
-
-    Half of the time that the convolution takes on a CPU.
-    """
-
-    def __init__(self, channels: int, width: int, side: int) -> None:
-        super().__init__(channels, width, side, bias=False)
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not self.weight.is_contiguous(memory_format=torch.channels_last):
-            return (input.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
-        rows = self.weight.permute(0, 2, 3, 1)  # (C, s, s, width): as the next layers have their pixels
-        return (input.flatten(1) @ rows.flatten(1)).unflatten(1, rows.shape[1:]).permute(0, 3, 1, 2)
-
-
 class DCGANGenerator(nn.Module):
     """Latents (N, latent_size) -> images (N, channels, image_size, image_size) in [-1, 1]."""
 
@@ -56,9 +42,10 @@ class DCGANGenerator(nn.Module):
         channels: PositiveInt,
         classes: NonNegativeInt = 0,
         conditioning: Literal["concatenation", "batch_norm"] = "concatenation",
+        kernel: Kernel = 4,
     ) -> None:
         """base_channels: the width at half the image size, "ngf". Labels come beside the latents or as each class's
-        own BatchNorm."""
+        own BatchNorm. kernel: 5 in the paper."""
         super().__init__()
         self.latent_size = latent_size
         self.classes = classes
@@ -72,12 +59,12 @@ class DCGANGenerator(nn.Module):
         ]
         for next_width in narrower:
             layers += [
-                nn.ConvTranspose2d(width, next_width, 4, stride=2, padding=1, bias=False),  # doubles the side
+                doubling(width, next_width, kernel),
                 batch_norm(next_width, own),
                 nn.ReLU(inplace=True),
             ]
             width = next_width
-        layers += [nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False), nn.Tanh()]
+        layers += [doubling(width, channels, kernel), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -97,11 +84,12 @@ class DCGANDiscriminator(Discriminator):
         image_size: PositiveInt,
         channels: PositiveInt,
         norm: Norm = "batch",
+        kernel: Kernel = 4,
         **head: Any,
     ) -> None:
         """base_channels: the width at half the image size, "ndf". norm: "batch" as in the paper; a critic with a
         gradient penalty must not mix samples and takes "layer", "instance" or "none" (Gulrajani et al. 2017, section
-        4). head: see Discriminator."""
+        4). kernel: 5 in the paper. head: see Discriminator."""
         super().__init__(**head)
         smallest, narrowing = widths(base_channels, image_size)
         biased = norm != "batch"  # the counts of the usual DCGAN have no bias even where no norm follows
@@ -110,7 +98,7 @@ class DCGANDiscriminator(Discriminator):
         for next_width in reversed(narrowing):
             first = not layers  # no norm on the images
             bias = biased and (first or norm == "none")
-            layers.append(nn.Conv2d(width, next_width, 4, stride=2, padding=1, bias=bias))  # halves the side
+            layers.append(nn.Conv2d(width, next_width, kernel, 2, (kernel - 1) // 2, bias=bias))  # halves the side
             if not first and norm != "none":
                 layers.append(normalise(norm, next_width))
             layers.append(nn.LeakyReLU(0.2, inplace=True))

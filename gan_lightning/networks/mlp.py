@@ -16,14 +16,18 @@ from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.types import Fraction, NonNegativeInt, PositiveInt
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "maxout"]
-PIECES = 5  # of a maxout unit, as in Lin et al. 2018
+PIECES = 5  # of a maxout unit of `dense`, as in Lin et al. 2018
 
 
 class Maxout(nn.Module):
-    """The largest of every PIECES numbers (Goodfellow et al. 2013, eq. 1): (N, PIECES · width) -> (N, width)."""
+    """The largest of every `pieces` numbers (Goodfellow et al. 2013, eq. 1): (N, width · pieces) -> (N, width)."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (-1, PIECES)).amax(2)
+        return x.unflatten(1, (-1, self.pieces)).amax(2)
 
 
 def dense(width: int, next_width: int, activation: Activation, batch_norm: bool = False) -> list[nn.Module]:
@@ -31,7 +35,7 @@ def dense(width: int, next_width: int, activation: Activation, batch_norm: bool 
     functions = {"relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "tanh": nn.Tanh()}
     units = next_width * PIECES if activation == "maxout" else next_width
     norm = [nn.BatchNorm1d(units)] if batch_norm else []
-    return [nn.Linear(width, units), *norm, functions.get(activation, Maxout())]
+    return [nn.Linear(width, units), *norm, functions.get(activation, Maxout(PIECES))]
 
 
 class MLPGenerator(nn.Module):

@@ -23,6 +23,25 @@ def test_parameter_counts() -> None:
     assert count(discriminator) == 2_765_568
 
 
+def test_the_papers_kernels() -> None:
+    """Radford et al. 2016, figure 1, without biases: 100 -> 1024·4·4, then 5×5 to 512, 256, 128 and 3."""
+    with torch.device("meta"):
+        generator, discriminator = DCGANGenerator(100, 128, 64, 3, kernel=5), DCGANDiscriminator(64, 64, 3, kernel=5)
+    kernels = 25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3)
+    assert count(generator) == 100 * 1024 * 16 + kernels + 2 * (1024 + 512 + 256 + 128) == 18_855_040
+    kernels = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
+    assert count(discriminator) == kernels + 2 * (128 + 256 + 512) + 512 * 16 == 4_315_584
+
+
+@pytest.mark.parametrize("image_size", IMAGE_SIZES)
+def test_sides_are_those_of_other_kernels(image_size: int) -> None:
+    generator, discriminator = DCGANGenerator(5, 2, image_size, 1, kernel=5), DCGANDiscriminator(2, image_size, 1)
+    wide = DCGANDiscriminator(2, image_size, 1, kernel=5)
+    images = generator(torch.randn(2, 5))
+    assert images.shape == (2, 1, image_size, image_size)
+    assert wide.trunk(images).shape == discriminator.trunk(images).shape
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("image_size", IMAGE_SIZES)
 def test_shapes_and_range(image_size: int, channels: int) -> None:

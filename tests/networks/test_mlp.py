@@ -36,6 +36,7 @@ def test_maxout_takes_the_largest_of_its_pieces() -> None:
     linear, norm, _, last = network.layers
     pieces = norm(linear(z)).view(6, 4, PIECES)
     torch.testing.assert_close(network(z).flatten(1), last(pieces.max(2).values))
+    assert Maxout(3)(torch.tensor([[1.0, 3, 2, 6, 4, 5]])).tolist() == [[3, 6]]
 
 
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (5, 3), (32, 3)])

@@ -1,0 +1,25 @@
+"""Transposed convolutions of generators: from latents to the first feature maps, and to twice the side."""
+
+import torch
+from torch import Tensor, nn
+
+
+def doubling(width: int, next_width: int, kernel: int, bias: bool = False) -> nn.ConvTranspose2d:
+    """A transposed convolution to twice the side: (N, width, H, W) -> (N, next_width, 2 H, 2 W)."""
+    return nn.ConvTranspose2d(width, next_width, kernel, 2, (kernel - 1) // 2, output_padding=kernel % 2, bias=bias)
+
+
+class Project(nn.ConvTranspose2d):
+    """A transposed convolution of single pixels, (N, C, 1, 1) -> (N, width, s, s): the matrix product that it is.
+
+    Half of the time that the convolution takes on a CPU.
+    """
+
+    def __init__(self, channels: int, width: int, side: int) -> None:
+        super().__init__(channels, width, side, bias=False)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.weight.is_contiguous(memory_format=torch.channels_last):
+            return (input.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        rows = self.weight.permute(0, 2, 3, 1)  # (C, s, s, width): as the next layers have their pixels
+        return (input.flatten(1) @ rows.flatten(1)).unflatten(1, rows.shape[1:]).permute(0, 3, 1, 2)
