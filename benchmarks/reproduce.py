@@ -2,7 +2,7 @@
 
 Trains every row of a table with every seed by the project's own command, one thread a run, and keeps a line a run in
 benchmarks/results/reproduced.jsonl: runs that are there are not made again. `--write` only writes benchmarks/results.md
-and the curves in it from those lines; `--gallery` also draws docs/pictures/gallery.png from the leaderboard's runs.
+and the curves in it from those lines; `--gallery` also draws samples of the runs of GALLERIES' tables in docs/pictures.
 """
 
 import argparse
@@ -37,6 +37,7 @@ PAGE = Path(__file__).parent / "results.md"
 SYNTHETIC = Path(__file__).parent / "results" / "synthetic.md"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 DONE = ("gan_mnist_gelu", "gan_mnist_relu")  # experiments whose results are in docs/results.md
+GALLERIES = {"mnist": "gallery.png", "modern": "modern.png"}  # of seed 0 of these tables, in docs/pictures
 FAMILIES = 3  # panels of the leaderboard's curves
 LOCK = Lock()
 ALWAYS = ("trainer.enable_progress_bar=false",)
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", help="only these, separated by commas")
     parser.add_argument("--seeds", type=int, help="seeds 0 to N - 1, in place of the table's")
     parser.add_argument("--write", action="store_true", help="write the page and nothing else")
-    parser.add_argument("--gallery", action="store_true", help="draw the gallery of the leaderboard")
+    parser.add_argument("--gallery", action="store_true", help="draw the galleries")
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.table) - set(TABLES)):
         parser.error(f"no table {', '.join(unknown)}; there are {', '.join(TABLES)}")
@@ -76,8 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
         with ThreadPoolExecutor(given.jobs) as pool:
             list(pool.map(lambda job, name=name, work=work: work(name, job[0], job[1], given.out, given.root), todo))
     if given.gallery:
-        runs = {row.name: given.out / "mnist" / f"{row.name}-0" for row in TABLES["mnist"].rows}
-        gallery(runs, PICTURES / "gallery.png")
+        for name, picture in GALLERIES.items():
+            rows = [row.name for row in TABLES[name].rows if "untrained" not in row.name]
+            gallery({row: given.out / name / f"{row}-0" for row in rows}, PICTURES / picture)
     draw_curves(lines())
     PAGE.write_text(page(lines()))
 
@@ -240,7 +242,8 @@ def page(made: list[dict[str, Any]]) -> str:
             )
         if name == "mnist" and of_table:
             parts.append("![FID over training](../docs/pictures/mnist_fid.png)\n")
-            parts.append("![Samples of every rule](../docs/pictures/gallery.png)\n")
+        if name in GALLERIES and of_table:
+            parts.append(f"![Samples of every row, seed 0](../docs/pictures/{GALLERIES[name]})\n")
     if SYNTHETIC.exists():
         parts += [ABOUT_SYNTHETIC, SYNTHETIC.read_text()]
     parts.append(recipes())
