@@ -132,11 +132,15 @@ class AdversarialModule(LightningModule):
     # ---- what a rule may change -------------------------------------------------------------------------------------
 
     def draw_latents(self, count: int, stream: torch.Generator, truncation: float | None = None) -> Latents:
-        """z as `latents` says, (count, latent_size) on the CPU; `truncation` draws again what lies further from 0."""
+        """z as `latents` says, (count, latent_size) on the CPU; `truncation` draws again what lies further from 0.
+
+        U(0, 1) is (U(-1, 1) + 1) / 2, and truncated as that is.
+        """
         z = torch.empty(count, cast(int, self.generator.latent_size))
         if self.latents != "normal":
             furthest = 1.0 if truncation is None else min(truncation, 1.0)
-            return z.uniform_(-furthest if self.latents == "uniform" else 0.0, furthest, generator=stream)
+            z.uniform_(-furthest, furthest, generator=stream)
+            return z if self.latents == "uniform" else (z + 1) / 2
         if truncation is None:
             return z.normal_(generator=stream)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)

@@ -26,15 +26,7 @@ ROOT = Path(__file__).parent.parent
 RULE, CONFIGURATION = "gan_lightning/models/wgan_div.py", "conf/model/wgan_div.yaml"
 MODELS = sorted(Path(models.__path__[0]).glob("[!_]*.py"))
 READING = 500  # lines that say all of a model, beside the base
-LONGER = {
-    "dpgan",
-    "dragan",
-    "projection",
-    "rpgan",
-    "sagan",
-    "semi_supervised",
-    "wgan_gp",
-}  # a little longer, with the rules they extend
+LONGER = {"dpgan", "dragan", "projection", "rpgan", "sagan", "wgan_gp"}  # a little longer, with the rules they extend
 LONGER |= {"semi_supervised", "biggan", "progan", "r3gan", "stylegan2"}  # two rules; large networks
 
 

@@ -228,13 +228,16 @@ def follow(
     deviations along the direction; only the layers asked for follow it."""
     generator, seed, truncation = style_generator(network), settings["seed"], settings["truncation"]
     drawn = evaluation_latents(module, MEASURED, seed)
-    spread = (codes_of(network, drawn, evaluation_labels(module, MEASURED, chosen)) @ found.T).std(0)  # (count,)
+    measured = codes_of(network, drawn, evaluation_labels(module, MEASURED, chosen))
+    spread = (measured @ found.T).std(0)  # (count,)
     labels = evaluation_labels(module, ROWS, chosen)
     codes = codes_of(network, evaluation_latents(module, ROWS, seed, truncation), labels)  # (R, size)
     y = None if labels is None else labels.repeat_interleave(len(STEPS))
     for number, (direction, deviation) in enumerate(zip(found, spread, strict=True), 1):
         steps = (STEPS.to(codes) * deviation)[:, None] * direction  # (V, size)
         moved = (codes[:, None] + steps).flatten(0, 1)  # (R · V, size)
+        if generator is None and module.latents != "normal":
+            moved = moved.clamp(measured.amin(0), measured.amax(0))  # beyond lies nothing that it was trained on
         if generator is None:
             images = render(network, moved, y, module.device)
         else:

@@ -22,6 +22,7 @@ class FeatureMatching(GAN):
 
     def __init__(self, **base: Any) -> None:
         super().__init__(**base)
+        self.won = None  # a generator that fools nobody has features to match
         if not hasattr(self.discriminator, "features"):
             raise ValueError(f"{type(self.discriminator).__name__} has no `features` to match")
 

@@ -3,10 +3,10 @@
 The discriminator is a classifier with one class more, "generated": it learns the classes from a few images with labels,
 and from all others that they are of some class. The generator matches the means of its features, or fools it.
 
-Differs from the paper: all K + 1 outputs are learned, where its code holds the last at 0; labelled images are drawn
-with replacement; both players see one minibatch of real images, where the code draws two; the classifier is not
-averaged over time; DCGAN's networks unless `network@model=improved`; samples come from a moving average of the
-generator.
+Differs from the paper: all K + 1 outputs are learned, where its code holds the last at 0; the unsupervised loss counts
+half, as in that code; labelled images are drawn with replacement, mirrored where `data.flip` mirrors the others; both
+players see one minibatch of real images, where the code draws two; the classifier is not averaged over time; DCGAN's
+networks unless `network@model=improved`; samples come from a moving average of the generator.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gan_lightning.adversarial import Batch, Fakes
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import ImageData, say
 from gan_lightning.errors import UserError
 from gan_lightning.losses import Losses
 from gan_lightning.models.feature_matching import FeatureMatching
@@ -44,19 +44,20 @@ class SemiSupervised(FeatureMatching):
         **base: Any,
     ) -> None:
         if classes := base.get("classes"):
-            raise ValueError(f"classes={classes}: the generator is told no labels; use classes=0 and label_classes")
+            raise ValueError(f"classes={classes}: the generator is told no labels: leave model.classes out")
         if not label_classes:
             raise ValueError("label_classes=0: needs data with labels")
         super().__init__(**base)
         outputs = getattr(self.discriminator, "auxiliary", 0)
         if outputs != label_classes:
             raise ValueError(f"discriminator.auxiliary={outputs}: needs one output for each of {label_classes} classes")
-        if self.pair.needs_real:
-            raise ValueError("loss: needs logits of one image each; use nonsaturating or minimax")
+        if not self.pair.probabilities:
+            raise ValueError(f"loss={base['loss']}: knows no classes; use nonsaturating or minimax")
         self.label_classes = label_classes
         self.labelled_per_class = labelled_per_class
         self.feature_matching = feature_matching
-        self.labelled: Batch = {}  # "image" as the data store them (N, C, H, W), "label" (N,); empty: all of the data
+        self.labelled: Batch = {}  # "image" (N, C, H, W) in [-1, 1], "label" (N,); empty: those of the minibatch
+        self.flip = False  # mirrors half of them
 
     def check_run(self, trainer: Any, data: ImageData) -> None:
         super().check_run(trainer, data)
@@ -67,14 +68,17 @@ class SemiSupervised(FeatureMatching):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        data: ImageData = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if self.labelled_per_class is not None:
-            data: ImageData = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
             rows = data.rows_of_each_class(self.labelled_per_class, "model.labelled_per_class")
             images = data.train.__getitems__(rows.tolist())
             self.labelled = {
                 "image": data.scaled(images["image"]).to(self.device),
                 "label": images["label"].to(self.device),
             }
+            self.flip = data.flip
+        if not len(data.held_out):
+            say("data.held_out: there are no such images, and so no error_rate among the scores")
 
     def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of being real (N,) and of the classes (N, K): D(x) = Z / (Z + exp(l_K+1)), Z = Σ exp l_k."""
@@ -90,11 +94,16 @@ class SemiSupervised(FeatureMatching):
 
     def with_labels(self, batch: Batch, of_real: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) of images whose labels are used, and these (N,); `of_real`: the logits of the minibatch."""
-        if not self.labelled or not self.training:
+        if not self.labelled:
             return of_real, batch["label"]
-        count = len(self.labelled["label"])
-        index = self.draw("labelled", len(of_real), lambda n, stream: torch.randint(count, (n,), generator=stream))
-        return self.outputs(self.labelled["image"][index])[1], self.labelled["label"][index]
+        count, choices = len(self.labelled["label"]), 2 if self.flip else 1
+        drawn = self.draw(
+            "labelled", len(of_real), lambda n, stream: torch.randint(choices * count, (n,), generator=stream)
+        )
+        index, mirrored = drawn % count, drawn >= count
+        images = self.labelled["image"][index]
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images) if self.flip else images
+        return self.outputs(images)[1], self.labelled["label"][index]
 
     def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """L_supervised + L_unsupervised, the second as half of the GAN's loss, as in the published code."""

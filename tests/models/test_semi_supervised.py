@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from gan_lightning.budget import Budget
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import lines
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings
+from gan_lightning.models.feature_matching import FeatureMatching
 from gan_lightning.models.semi_supervised import SemiSupervised
 from gan_lightning.networks.mlp import MLPDiscriminator
 from tests.support import Blobs, Watch, batch_of, fakes_of, fit, game
@@ -54,15 +57,59 @@ class WithoutLabels(Blobs):
 
 def test_only_the_labels_asked_for_are_used(tmp_path: Path) -> None:
     """3 of each class, with their own labels; the minibatches' are never looked at."""
-    module, data = classifier(labelled_per_class=3), WithoutLabels(64)
+    module, data = classifier(labelled_per_class=3), WithoutLabels(64, subset=0.5)
     seen: list[float] = []
     fit(module, data, tmp_path, Watch(lambda m: seen.append(float(m.metrics["D/accuracy"]))), max_epochs=25)
     labelled = module.labelled
     assert labelled["label"].bincount().tolist() == [3, 3, 3, 3]
+    trained_on = data.scaled(data.train.__getitems__(range(32))["image"])
     for image, label in zip(labelled["image"], labelled["label"], strict=True):
+        assert (trained_on == image).flatten(1).all(1).any()
         corners = image[0].unflatten(0, (2, 4)).unflatten(2, (2, 4)).mean((1, 3)).flatten()
         assert corners.argmax() == label  # the bright corner
     assert sum(seen[-20:]) / 20 > 0.9
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_labelled_images_are_mirrored_with_the_others(flip: bool, tmp_path: Path) -> None:
+    module, seen = classifier(labelled_per_class=3), []
+    original = module.outputs
+
+    def outputs(images: torch.Tensor) -> Any:
+        seen.append(images)
+        return original(images)
+
+    module.outputs = outputs
+    fit(module, Blobs(64, flip=flip), tmp_path, budget=Budget(generator_steps=8))
+    labelled = module.labelled["image"]
+    asked = torch.cat(seen[2::3])  # after the real images and the fakes
+    plain, mirrored = ((asked[:, None] == own).flatten(2).all(2).any(1) for own in (labelled, labelled.flip(-1)))
+    assert len(asked) == 64
+    assert (plain | mirrored).all()
+    assert 0.3 < mirrored.float().mean() < 0.7 if flip else not mirrored.any()
+
+
+def test_the_error_rate_is_that_of_the_network_at_rest() -> None:
+    """Without dropout and with running statistics; the players train on afterwards."""
+    data = Blobs(64)
+    data.setup()
+    head = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.9), nn.BatchNorm1d(16), nn.ReLU())
+    module = classifier()
+    module.discriminator.trunk = head
+    module.train()
+    head(torch.randn(256, 64))  # statistics of other images
+    scorer = Scorer(ScoreSettings(extractor="digits", force=True), data)
+    found = scorer.error_rate(module)
+    assert all(part.training for part in module.modules())
+    module.eval()
+    images = data.held_out.__getitems__(range(16))
+    expected = (module.classify(data.scaled(images["image"])).argmax(1) != images["label"]).float().mean()
+    assert found == pytest.approx(float(expected))
+
+
+def test_nobody_has_won_while_there_are_features_to_match() -> None:
+    assert classifier().won is None
+    assert game(FeatureMatching).won is None
 
 
 def test_the_same_minibatches_of_labels_after_a_resume(tmp_path: Path) -> None:
@@ -82,7 +129,8 @@ def test_the_same_minibatches_of_labels_after_a_resume(tmp_path: Path) -> None:
         ({"label_classes": 0}, "label_classes=0: needs data with labels"),
         ({"label_classes": 3}, r"discriminator\.auxiliary=4: needs one output for each of 3"),
         ({"classes": 4}, "classes=4: the generator is told no labels"),
-        ({"loss": "relativistic"}, "loss: needs logits of one image each"),
+        ({"loss": "relativistic"}, "loss=relativistic: knows no classes"),
+        ({"loss": "hinge"}, "loss=hinge: knows no classes"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -90,10 +138,19 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) ->
         classifier(**settings)
 
 
-def test_more_labels_than_there_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.labelled_per_class=1000", r"model\.labelled_per_class=1000: class \d has no more than 1\d\d training"),
+        ("model.label_classes=7", r"model\.label_classes=7: follows data\.classes"),
+        ("scores.names=[]", r"scores\.best=error_rate: scores\.names=\[\] makes none"),
+    ],
+)
+def test_runs_that_cannot_be(argument: str, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(UserError, match=r"model\.labelled_per_class=1000: class \d has no more than 1\d\d training"):
-        run(["model=semi_supervised", "model.labelled_per_class=1000", "trainer=debug", f"hydra.run.dir={folder}"])
+    common = ["model=semi_supervised", "trainer=debug", "scores.best=error_rate", f"hydra.run.dir={folder}"]
+    with pytest.raises(UserError, match=message):
+        run([*common, argument])
     assert not folder.exists()
 
 
