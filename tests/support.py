@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
@@ -54,6 +54,11 @@ class Large(Blobs):
         for part in (train, held_out):
             part.images = part.images.repeat_interleave(2, -1).repeat_interleave(2, -2)
         return train, held_out, classes
+
+
+def count(network: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def batch_of(count: int = 8, **more: Tensor) -> dict[str, Tensor]:

@@ -180,6 +180,14 @@ def ask(folder: Path, *arguments: str) -> Path:
     return folder
 
 
+def test_bounded_latents_are_found_within_their_bounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = game(generator=MLPGenerator(4, [32], 16, 1), latents="unit")
+    save_image(torch.ones(1, 16, 16), tmp_path / "white.png")  # which no latents give: without bounds it goes beyond
+    hold(module, monkeypatch, "data=digits", *SMALL)
+    found = load_file(ask(tmp_path / "out", f"input={tmp_path / 'white.png'}", "steps=60") / "00000.safetensors")["z"]
+    assert 0 <= found.min() < found.max() <= 1
+
+
 def test_the_command_keeps_image_film_latents_and_record(
     held: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

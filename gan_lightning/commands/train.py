@@ -272,8 +272,6 @@ def build_callbacks(
     progress = Progress(metrics, budget, shown=settings["trainer"].get("enable_progress_bar", True))
     checkpoints: Checkpoints = instantiate(settings["checkpoints"])
     how: TrainingScores = instantiate(settings["scores"])
-    if how.names == [] and (asked := "best" if how.best else "patience" if how.patience else None):
-        raise UserError(f"scores.{asked}={getattr(how, asked)}: scores.names=[] makes none")
     scorer = None if how.names == [] else Scorer(how, data)
     scores = Scores(how, scorer, checkpoints, budget, progress.line, module) if scorer else None
     alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)

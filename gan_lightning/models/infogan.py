@@ -4,8 +4,9 @@ Part of the latents are codes, and both players also minimise how badly the disc
 them from the fakes: a lower bound of the mutual information of codes and images (eq. 5). What a code means is found,
 not told.
 
-Differs from the paper: noise is N(0, 1) by default, U(-1, 1) in the published code; the outputs for the codes are one
-linear layer on the discriminator's features; DCGAN's networks; samples come from a moving average of the generator.
+Differs from the paper: noise is N(0, 1) by default, U(-1, 1) in the published code; DCGAN's networks, with one linear
+layer for the codes, where network@model=infogan_mnist has the paper's; samples come from a moving average of the
+generator.
 """
 
 from collections.abc import Sequence

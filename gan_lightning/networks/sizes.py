@@ -1,4 +1,4 @@
-"""The sizes of images that a family of networks is built for."""
+"""The sizes of images that a family of networks is built for, and what halving makes of them."""
 
 from collections.abc import Iterable
 
@@ -10,3 +10,8 @@ def check_size(
     if image_size not in (known := list(sizes)):
         points = f"; for points use {for_points}" if image_size == 1 and for_points else ""
         raise ValueError(f"image_size={image_size}: {networks} are built for {', '.join(map(str, known))}{points}")
+
+
+def halved(side: int, times: int) -> int:
+    """The side after so many halvings that are rounded up: 28, 14, 7, 4, 2."""
+    return -(-side // 2**times)

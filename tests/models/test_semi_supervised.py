@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from gan_lightning.budget import Budget
+from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.scores import Scores, TrainingScores
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import lines
@@ -107,6 +109,22 @@ def test_the_error_rate_is_that_of_the_network_at_rest() -> None:
     assert found == pytest.approx(float(expected))
 
 
+def test_no_error_rate_without_held_out_images() -> None:
+    data, module = Blobs(64), classifier()
+    data.setup()
+    settings = TrainingScores(extractor="digits", force=True, best="error_rate")
+
+    def scores(module: Any) -> Scores:
+        return Scores(settings, Scorer(settings, data), Checkpoints(), Budget(), print, module)
+
+    assert scores(module).chosen == "error_rate"
+    with pytest.raises(UserError, match="error_rate: is not among the metrics"):
+        scores(game())
+    data.held_out = data.held_out.subset(torch.arange(0))
+    with pytest.raises(UserError, match="error_rate: is of held-out images, and there are none"):
+        scores(module)
+
+
 def test_nobody_has_won_while_there_are_features_to_match() -> None:
     assert classifier().won is None
     assert game(FeatureMatching).won is None
@@ -143,14 +161,12 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) ->
     [
         ("model.labelled_per_class=1000", r"model\.labelled_per_class=1000: class \d has no more than 1\d\d training"),
         ("model.label_classes=7", r"model\.label_classes=7: follows data\.classes"),
-        ("scores.names=[]", r"scores\.best=error_rate: scores\.names=\[\] makes none"),
     ],
 )
 def test_runs_that_cannot_be(argument: str, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    common = ["model=semi_supervised", "trainer=debug", "scores.best=error_rate", f"hydra.run.dir={folder}"]
     with pytest.raises(UserError, match=message):
-        run([*common, argument])
+        run(["model=semi_supervised", "trainer=debug", argument, f"hydra.run.dir={folder}"])
     assert not folder.exists()
 
 

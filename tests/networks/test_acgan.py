@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from gan_lightning.networks.acgan import ACGANDiscriminator, ACGANGenerator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def test_parameter_counts_of_the_table() -> None:

@@ -10,13 +10,10 @@ from torch.nn.utils import parametrize
 from gan_lightning.networks.biggan import SHAPES, BigGANDiscriminator, BigGANGenerator
 from gan_lightning.networks.conditional import LabelEmbedding, LinearBatchNorm2d
 from gan_lightning.networks.resnet import Block
+from tests.support import count
 
 HEAD: dict[str, Any] = {"conditioning": "projection", "spectral_norm": True}
 LATENTS = {16: 6, 28: 6, 32: 8, 64: 10, 128: 12, 256: 14}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.networks.cgan import CGANDiscriminator, CGANGenerator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def test_parameter_counts_of_the_paper() -> None:

@@ -8,10 +8,7 @@ from torch import nn
 
 from gan_lightning.networks.cnn import SMALLEST, CNNDiscriminator, CNNGenerator
 from gan_lightning.networks.dcgan import Norm
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def test_parameter_counts() -> None:

@@ -8,12 +8,9 @@ from torch import nn
 
 from gan_lightning.networks.conditional import LabelEmbedding
 from gan_lightning.networks.dcgan import IMAGE_SIZES, DCGANDiscriminator, DCGANGenerator, Norm
+from tests.support import count
 
 NORMS: list[Norm] = list(get_args(Norm))
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_parameter_counts() -> None:
@@ -31,6 +28,64 @@ def test_the_papers_kernels() -> None:
     assert count(generator) == 100 * 1024 * 16 + kernels + 2 * (1024 + 512 + 256 + 128) == 18_855_040
     kernels = 25 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
     assert count(discriminator) == kernels + 2 * (128 + 256 + 512) + 512 * 16 == 4_315_584
+
+
+def test_parameter_counts_of_four_levels() -> None:
+    """PacGAN's networks of Stacked MNIST (Lin et al. 2018, published code), without biases."""
+    with torch.device("meta"):
+        generator = DCGANGenerator(100, 64, 28, 3, kernel=5, levels=4)
+        discriminator = DCGANDiscriminator(64, 28, 3, kernel=5, levels=4, pack=2)
+    kernels = 25 * (512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
+    assert count(generator) == 100 * 512 * 2 * 2 + kernels + 2 * (512 + 256 + 128 + 64) == 4_512_320
+    kernels = 25 * (6 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
+    assert count(discriminator) == kernels + 2 * (128 + 256 + 512) + 512 * 2 * 2 == 4_314_240
+
+
+def test_parameter_counts_without_norm() -> None:
+    """WGAN-GP's networks of MNIST (Gulrajani et al. 2017, published code), with a bias a channel in the first layer."""
+    with torch.device("meta"):
+        generator = DCGANGenerator(128, 64, 28, 1, kernel=5, norm="none", levels=3)
+        critic = DCGANDiscriminator(64, 28, 1, "none", kernel=5, levels=3)
+    first, kernels = 128 * 256 * 4 * 4 + 256, 25 * (256 * 128 + 128 * 64 + 64 * 1) + 128 + 64 + 1
+    assert count(generator) == first + kernels == 1_550_337
+    kernels = 25 * (1 * 64 + 64 * 128 + 128 * 256) + 64 + 128 + 256
+    assert count(critic) == kernels + 256 * 4 * 4 + 1 == 1_030_145
+
+
+@pytest.mark.parametrize(
+    ("image_size", "levels", "sides"),
+    [(28, 4, [2, 4, 7, 14, 28]), (28, 3, [4, 7, 14, 28]), (25, 2, [7, 13, 25]), (32, 3, [4, 8, 16, 32])],
+)
+def test_levels_halve_any_side(image_size: int, levels: int, sides: list[int]) -> None:
+    def seen(network: DCGANGenerator | DCGANDiscriminator, x: torch.Tensor) -> list[int]:
+        found: list[int] = []
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.register_forward_hook(lambda _, __, output: found.append(output.shape[-1]))
+        network(x)
+        return found
+
+    assert seen(DCGANGenerator(5, 2, image_size, 1, kernel=5, levels=levels), torch.randn(2, 5)) == sides
+    images = torch.randn(2, 1, image_size, image_size)
+    assert seen(DCGANDiscriminator(2, image_size, 1, kernel=5, levels=levels), images) == sides[-2::-1]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_first_layer_is_a_transposed_convolution(memory_format: torch.memory_format) -> None:
+    generator, z = DCGANGenerator(5, 2, 16, 1, norm="none").to(memory_format=memory_format), torch.randn(3, 5, 1, 1)
+    first = generator.layers[0]
+    assert isinstance(first, nn.ConvTranspose2d)
+    assert first.bias is not None
+    torch.testing.assert_close(first(z), nn.functional.conv_transpose2d(z, first.weight, first.bias))
+
+
+def test_what_levels_and_norms_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"levels=4.*kernel=5"):
+        DCGANGenerator(5, 2, 28, 1, levels=4)
+    with pytest.raises(ValueError, match=r"levels=4.*kernel=5"):
+        DCGANDiscriminator(2, 28, 1, levels=4)
+    with pytest.raises(ValueError, match=r"norm=none.*conditioning=batch_norm"):
+        DCGANGenerator(5, 2, 28, 1, classes=3, conditioning="batch_norm", norm="none")
 
 
 @pytest.mark.parametrize("image_size", IMAGE_SIZES)

@@ -11,10 +11,7 @@ from gan_lightning.ema import EMA
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.networks.dcgan import DCGANGenerator
 from gan_lightning.networks.improved import LENGTH, ImprovedDiscriminator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:

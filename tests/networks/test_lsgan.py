@@ -6,10 +6,7 @@ from torch import nn
 
 from gan_lightning.networks.dcgan import DCGANDiscriminator
 from gan_lightning.networks.lsgan import LSGANGenerator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def test_parameter_counts_of_the_paper() -> None:

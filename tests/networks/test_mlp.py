@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from gan_lightning.networks.mlp import PIECES, Activation, Maxout, MLPDiscriminator, MLPGenerator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 def of_type(network: nn.Module, kind: type[nn.Module]) -> int:

@@ -22,7 +22,7 @@ def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> No
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
     images = generator.eval()(torch.randn(2, generator.latent_size))
     assert images.shape == (2, channels, image_size, image_size)
-    others = {"began": images.shape, "infogan": (2, 13)}  # restored, with codes
+    others = {"began": images.shape, "infogan": (2, 13), "infogan_mnist": (2, 13)}  # restored, with codes
     assert discriminator(images).shape == others.get(name, (2,))
 
 

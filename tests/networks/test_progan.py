@@ -4,15 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from gan_lightning.networks.progan import ProGANDiscriminator, ProGANGenerator, enlarged, shrunk
+from tests.support import count
 
 SMALL: dict[str, Any] = {"base_channels": 2, "image_size": 16, "channels": 3, "max_channels": 4}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_parameter_counts() -> None:

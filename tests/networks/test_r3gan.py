@@ -7,10 +7,7 @@ import torch
 from torch import nn
 
 from gan_lightning.networks.r3gan import Block, R3GANDiscriminator, R3GANGenerator
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+from tests.support import count
 
 
 @pytest.mark.parametrize(  # of the published code; in the paper 23.06 M and 23.01 M at 256 pixels

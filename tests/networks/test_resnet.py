@@ -19,14 +19,10 @@ from gan_lightning.networks.conditional import LabelEmbedding
 from gan_lightning.networks.dcgan import Norm
 from gan_lightning.networks.resnet import SHAPES, Block, Kind, ResNetDiscriminator, ResNetGenerator
 from gan_lightning.steps import Step
-from tests.support import Blobs, fit
+from tests.support import Blobs, count, fit
 
 KINDS: list[Kind] = list(get_args(Kind))
 PROJECTION: dict[str, Any] = {"classes": 10, "conditioning": "projection", "spectral_norm": True}
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(  # counted on mimicry's networks of SNGAN, WGAN-GP (the same), cGAN-PD and SAGAN, 10 classes

@@ -15,12 +15,9 @@ from gan_lightning.networks.stylegan2 import (
     StyleGAN2Generator,
     modulated_convolution,
 )
+from tests.support import count
 
 ARCHITECTURES: list[Architecture] = list(get_args(Architecture))
-
-
-def count(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def small(**settings: Any) -> StyleGAN2Generator:
