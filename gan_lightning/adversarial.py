@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 from gan_lightning import agreement, sampling
 from gan_lightning.ada import ADA
 from gan_lightning.augment import Augment, Policy
-from gan_lightning.data.base import say
+from gan_lightning.data.base import ImageData, say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import EMA
@@ -70,8 +70,9 @@ class AdversarialModule(LightningModule):
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
     regularised = False  # the generator has one, which it leaves out while `generator_penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
-    classifies = False  # the discriminator says the classes of images, by the rule's `classify`
+    own_metrics: tuple[str, ...] = ()  # of held-out images, which the rule makes itself: `measure`
     same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
+    used_by = "sample checkpoint={} count=64"  # the command that a finished run is for
     signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
     no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
@@ -145,6 +146,10 @@ class AdversarialModule(LightningModule):
             return z.normal_(generator=stream)
         return nn.init.trunc_normal_(z, a=-truncation, b=truncation, generator=stream)
 
+    def evaluation_block(self, seed: int, block: int, truncation: float | None = None) -> Latents:
+        """Latents of the samples of this block of sampling.BLOCK: a function of its arguments alone."""
+        return self.draw_latents(sampling.BLOCK, stream_of(seed, "evaluation", block), truncation)
+
     def truncated(self, network: nn.Module, truncation: float) -> nn.Module:
         """The generator to sample with under `truncation`, where it is not a matter of latents alone."""
         return network
@@ -177,6 +182,10 @@ class AdversarialModule(LightningModule):
         """How the discriminator sees images: (N, C, H, W), (N,) or None -> logits (N,)."""
         return self.discriminator(self.view(images), labels if self.classes else None)
 
+    def verdicts(self, images: Tensor, latents: Latents, labels: Tensor | None) -> Tensor:
+        """What it says of fakes (N, C, H, W): one number for each of them, or for each pack."""
+        return self.judge(images, labels)
+
     def discriminator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """What the discriminator minimises; `fakes` are detached."""
         raise NotImplementedError
@@ -184,6 +193,13 @@ class AdversarialModule(LightningModule):
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         """What the generator minimises; the discriminator's weights are frozen."""
         raise NotImplementedError
+
+    def show(self, data: ImageData) -> None:
+        """The data that samples are made of, for rules that need more than latents."""
+
+    def measure(self, data: ImageData, ema: bool = True) -> dict[str, Any]:
+        """The rule's `own_metrics` (metrics/scores.py: Value) of the held-out images; `ema`: of the moving average."""
+        return {}
 
     def code_slices(self) -> dict[str, tuple[int, int]]:
         """Names of the codes among the latents (N, size), and where each begins and ends: what `traverse=true` shows.

@@ -63,7 +63,7 @@ def check_networks(module: Any, shape: tuple[int, ...]) -> None:
     made = module.generate({} if labels is None else {"fake_label": labels}, latents)
     if made.shape[1:] != shape:
         raise ValueError(f"{type(module.generator).__name__} makes {tuple(made.shape[1:])}, the data are {shape}")
-    judged = module.judge(made, labels).shape
+    judged = module.verdicts(made, latents, labels).shape
     if judged != (2,):
         raise ValueError(
             f"{type(module.discriminator).__name__} gives {tuple(judged)} for {count} images, "

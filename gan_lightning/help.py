@@ -67,6 +67,11 @@ EXAMPLES = {
         f"{PROGRAM} evaluate checkpoint=latest scores.names=[fid,kid]",
         f"{PROGRAM} evaluate real=photos fake=generated",
     ),
+    "translate": (
+        f"{PROGRAM} translate checkpoint=latest input=photo.png",
+        f"{PROGRAM} translate checkpoint=latest input=photos output=translated",
+        f"{PROGRAM} translate checkpoint=latest input='photos/*.jpg' tile=512 overwrite=true",
+    ),
     "project": (
         f"{PROGRAM} project checkpoint=latest input=photo.png",
         f"{PROGRAM} project checkpoint=latest input=photos space=w_plus",

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from gan_lightning.draws import generator as stream_of
 from gan_lightning.ema import with_fresh_statistics
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def evaluation_latents(
 ) -> Any:
     """Latents of samples first … first + count - 1, tensors (count, …): a function of (seed, sample index) alone."""
     blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
-    drawn = [module.draw_latents(BLOCK, stream_of(seed, "evaluation", block), truncation) for block in blocks]
+    drawn = [module.evaluation_block(seed, block, truncation) for block in blocks]
     skip = first % BLOCK
     return tree_map(lambda *parts: torch.cat(parts)[skip : skip + count].to(module.device), drawn[0], *drawn[1:])
 

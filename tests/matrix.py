@@ -75,6 +75,8 @@ REFUSED = {  # what a rule says no to, and how the message begins
     ("dpgan", "precision", "16-mixed"): "trainer.precision=16-mixed: ",
     ("dpgan", "accumulate", 2): "model: step.accumulate=2: ",
     ("dpgan", "processes", 2): "trainer.devices=2: ",
+    ("pix2pix", "augment", "DiffAugment"): "model.augment=[color]: ",
+    ("pix2pix", "augment", "ADA"): "model: ada.pipeline=",
 }
 
 
@@ -194,7 +196,8 @@ class Probe(Callback):
 
     def on_minibatch_end(self, trainer: Any, module: Any) -> None:
         self.losses += [float(module.metrics[key]) for key in ("D/loss", "G/loss") if key in module.metrics]
-        self.shown.update(*map(each, self.judged))
+        channels = module.trainer.datamodule.channels  # an image may be judged beside the one that it was made of
+        self.shown.update(*(each(images[:, -channels:]) for images in self.judged))
         self.judged.clear()
 
 

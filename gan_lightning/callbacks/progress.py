@@ -179,7 +179,7 @@ def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *,
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",
         *([f"  python -m gan_lightning checkpoint={quoted}"] if interrupted else []),
-        f"  python -m gan_lightning sample checkpoint={quoted} count=64",
+        f"  python -m gan_lightning {module.used_by.format(quoted)}",
         f"  python -m gan_lightning evaluate checkpoint={quoted}",
         "  tensorboard --logdir outputs",
     ]

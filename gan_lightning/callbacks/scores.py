@@ -17,7 +17,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics import records
 from gan_lightning.metrics.scores import UP
-from gan_lightning.metrics.scoring import ERROR_RATE, Scorer, ScoreSettings, from_first, world
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first, world
 from gan_lightning.types import Fraction, PositiveInt
 
 BEST = "best.ckpt"
@@ -62,8 +62,8 @@ class Scores(Callback):
     ) -> None:
         """Raises UserError when the best checkpoint shall be kept by a metric that is not made of the module."""
         made = scorer.metrics(module)
-        if settings.best == ERROR_RATE and module.classifies and ERROR_RATE not in made:
-            raise UserError(f"scores.best={ERROR_RATE}: is of held-out images, and there are none (data.held_out)")
+        if settings.best in module.own_metrics and settings.best not in made:
+            raise UserError(f"scores.best={settings.best}: is of held-out images, and there are none (data.held_out)")
         if settings.best and settings.best not in made:
             raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
         self.chosen = settings.best or made[0]

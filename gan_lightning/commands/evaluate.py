@@ -82,6 +82,7 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     config = stored_config(path, moved)
     data = load_data(config)
     module = load_module(path, config).to(device)
+    module.show(data)
     scorer = Scorer(how, data).to(device)
     asked = settings["truncation"]
     truncations = asked if isinstance(asked, list) else [asked or how.truncation]

@@ -45,6 +45,7 @@ class ImageData(LightningDataModule):
     score_samples: int | None = None  # and of so many samples; None: as many as real images
     pictures = True  # samples can be shown one by one
     most_shown = 1024  # samples in one picture
+    mirrored: tuple[str, ...] = ("image", "input", "mask")  # what a flip of a batch mirrors, all of it together
 
     def __init__(
         self,
@@ -175,8 +176,10 @@ class ImageData(LightningDataModule):
             flips = torch.randint(2, (len(self.train),), generator=generator(self.seed, "flip", epoch)).bool()
         resident = self.resident(device or torch.device("cpu"))
         if resident:
-            return Resident(resident, groups, None if flips is None else flips.to(resident.labels.device))
-        images = Minibatches(self.train, None if poisson else size, flips)
+            return Resident(
+                resident.of_epoch(self.seed, epoch), groups, None if flips is None else flips.to(resident.labels.device)
+            )
+        images = Minibatches(self.train.of_epoch(self.seed, epoch), None if poisson else size, flips)
         return self._loader(images, [group.flatten().tolist() for group in groups], epoch)
 
     def poisson(self, size: int, epoch: int, number: int) -> Tensor:
@@ -191,7 +194,7 @@ class ImageData(LightningDataModule):
     def resident(self, device: torch.device) -> Indexed | None:
         """The training images on the device, if they are in memory, fit there and no workers are asked for."""
         images = self.train
-        if self.workers or not isinstance(images, Indexed):
+        if self.workers or not (isinstance(images, Indexed) and images.in_memory):
             return None
         if images.labels.device != device:
             if images.nbytes > self.device_gb * 2**30:
@@ -241,8 +244,12 @@ class ImageData(LightningDataModule):
         if self.sampling == "poisson":
             return 1
         images = self.minibatch_size(trainer.world_size, step.accumulate)
-        values = self.channels * self.image_size**2
-        return minibatches_per_batch(step, trainer.strategy.root_device, images, values)
+        return minibatches_per_batch(step, trainer.strategy.root_device, images, self.values)
+
+    @property
+    def values(self) -> int:
+        """Numbers that networks see of an image of a batch, and of what comes with it."""
+        return self.channels * self.image_size**2
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The held-out images in order: batches (B, ...), the last one smaller."""
@@ -250,12 +257,21 @@ class ImageData(LightningDataModule):
         return self._loader(self.held_out, [group.tolist() for group in groups], epoch=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Images as they are stored (..., C, H, W) -> `scaled`, flipped where "flip" (...) says so."""
+        """Images as they are stored (..., C, H, W) -> `scaled`, flipped where "flip" (...) says so.
+
+        So is an "input", of its own size; a "mask" (..., 1, H, W) becomes float32, 1 in the hole.
+        """
         batch = dict(batch)
-        image, flip = batch["image"], batch.pop("flip", None)
+        flip = batch.pop("flip", None)
         if flip is not None:
-            image = torch.where(flip[..., None, None, None], image.flip(-1), image)
-        batch["image"] = self.scaled(image)
+            for key in self.mirrored:
+                if key in batch:
+                    batch[key] = torch.where(flip[..., None, None, None], batch[key].flip(-1), batch[key])
+        for key in ("image", "input"):
+            if key in batch:
+                batch[key] = self.scaled(batch[key])
+        if "mask" in batch:
+            batch["mask"] = batch["mask"].float()
         return batch
 
     def scaled(self, stored: Tensor) -> Tensor:

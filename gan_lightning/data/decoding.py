@@ -71,6 +71,15 @@ class Zipped:
 
 def open_image(file: Path | Zipped) -> Image.Image:
     """An RGB or grey image of 8 bits, upright, transparency over white."""
+    image = open_upright(file)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if image.mode in ("L", "1") else "RGB")
+
+
+def open_upright(file: Path | Zipped) -> Image.Image:
+    """An image of 8 bits in any mode, upright, perhaps transparent."""
     if isinstance(file, Path) and not file.is_file():
         raise Unreadable("a dead link" if file.is_symlink() else "not a file")
     if (file.stat().st_size if isinstance(file, Path) else file.info.file_size) == 0:
@@ -82,10 +91,7 @@ def open_image(file: Path | Zipped) -> Image.Image:
         raise Unreadable("floating-point pixels: save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if image.mode in ("L", "1") else "RGB")
+    return image
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Decoder:
     def decode(self, path: Path | Zipped) -> NDArray[np.uint8]:
         """Pixels (C, H, W); raises Unreadable."""
         try:
-            image = self.resized(open_image(path).convert("L" if self.channels == 1 else "RGB"))
+            return self.pixels(path)
         except Unreadable:
             raise
         except UnidentifiedImageError as error:
@@ -111,7 +117,15 @@ class Decoder:
             if isinstance(error, OSError) and error.errno in PASSING:
                 raise
             raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
-        return np.asarray(image).reshape(self.size, self.size, self.channels).transpose(2, 0, 1)
+
+    def pixels(self, path: Path | Zipped) -> NDArray[np.uint8]:
+        """The same; raises whatever Pillow does."""
+        return self.planes(open_image(path), self.channels)
+
+    def planes(self, image: Image.Image, channels: int) -> NDArray[np.uint8]:
+        """An image of any size -> pixels (channels, H, W)."""
+        image = self.resized(image.convert("L" if channels == 1 else "RGB"))
+        return np.asarray(image).reshape(self.size, self.size, channels).transpose(2, 0, 1)
 
     def resized(self, image: Image.Image) -> Image.Image:
         size, resample = self.size, FILTERS[self.resample]

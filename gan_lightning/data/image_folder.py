@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +75,8 @@ class ImageFolder(ImageData):
     are there already.
     """
 
+    key = "data.root"  # what a user names the folder with
+
     def __init__(
         self,
         root: Path,
@@ -91,7 +93,7 @@ class ImageFolder(ImageData):
         if held_out >= 1:
             raise ValueError(f"held_out={held_out}: leaves no image to train on")
         self.root = expand(root)
-        self.folder = Folder(self.root)
+        self.folder = Folder(self.root, self.key)
         self.decoder = Decoder(self.image_size, self.channels, fit, resample)
         self.held_out_fraction = held_out
         self.labels = labels
@@ -127,11 +129,20 @@ class ImageFolder(ImageData):
         # the held-out images have the smallest numbers and come last: both parts are views of the same pixels, and the
         # first training images are of all classes
         names.sort(key=hashed, reverse=True)
-        pixels, (cache, unreadable) = None, self.kept(names)
+        names, part = self.decoded(names, label, self.decoder)
+        train = len(names) - held_out_count([hashed(name) for name in names], self.held_out_fraction)
+        return part(slice(train)), part(slice(train, None)), classes
+
+    def decoded(
+        self, names: Sequence[str], label: Mapping[str, int], decoder: Decoder
+    ) -> tuple[list[str], Callable[[slice], ImageSet]]:
+        """The names of the files that can be read, in the same order, and what gives the images of some of them."""
+        names = list(names)
+        pixels, (cache, unreadable) = None, self.kept(names, decoder)
         if cache is None:
-            fits = len(names) * self.channels * self.image_size**2 <= self.memory_gb * 2**30
+            fits = len(names) * decoder.channels * decoder.size**2 <= self.memory_gb * 2**30
             paths = [self.root / name for name in names]
-            decoded, unreadable = self.decoder.decode_all(paths, threads(paths), keep=fits)
+            decoded, unreadable = decoder.decode_all(paths, threads(paths), keep=fits)
             pixels = decoded if fits else None
         if unreadable:
             readable = [index for index in range(len(names)) if index not in unreadable]
@@ -146,10 +157,9 @@ class ImageFolder(ImageData):
                 return Mapped(cache.path("uint8"), (len(names), *cache.size), rows, labels[rows])
             if pixels is not None:
                 return InMemory(torch.from_numpy(pixels[rows]), labels[rows])
-            return OnDisk([self.root / name for name in names[rows]], labels[rows], self.decoder)
+            return OnDisk([self.root / name for name in names[rows]], labels[rows], decoder)
 
-        train = len(names) - held_out_count([hashed(name) for name in names], self.held_out_fraction)
-        return part(slice(train)), part(slice(train, None)), classes
+        return names, part
 
     def place(self, device: torch.device) -> str:
         where = super().place(device)
@@ -161,18 +171,18 @@ class ImageFolder(ImageData):
             return where
         return f"{where.replace('in memory', 'memory-mapped')}, from {source}"
 
-    def kept(self, names: Sequence[str]) -> tuple[Cache | None, dict[int, str]]:
+    def kept(self, names: Sequence[str], decoder: Decoder) -> tuple[Cache | None, dict[int, str]]:
         """The cache with all images that can be read, if there is one, and the reason for each index that cannot."""
         if self.cache == "off":
             return None, {}
         try:
             cache = Cache(
                 cache_folder() / "images" if self.cache == "auto" else Path(self.cache),
-                fingerprint(self.root, names, self.decoder),
+                fingerprint(self.root, names, decoder),
                 self.root,
                 names,
-                (self.channels, self.image_size, self.image_size),
-                lambda paths: self.decoder.decode_all(paths, threads(paths)),
+                (decoder.channels, decoder.size, decoder.size),
+                lambda paths: decoder.decode_all(paths, threads(paths)),
             )
             unreadable = cache.find()
             return cache, cache.make() if unreadable is None else unreadable
@@ -183,8 +193,8 @@ class ImageFolder(ImageData):
     def report(self, unreadable: dict[str, str], left: int) -> None:
         """Stops at files that cannot be read, or names those that are left out."""
         if not self.skip_unreadable:
-            raise cannot_be_read(self.root, unreadable, LISTED)
+            raise cannot_be_read(self.root, unreadable, LISTED, key=self.key)
         lines = [f"\n  {self.root / name}: {reason}" for name, reason in sorted(unreadable.items())]
         if not left:
-            raise UserError(f"data.root={self.root}: none of its {len(lines)} images can be read:{lines[0]}")
+            raise UserError(f"{self.key}={self.root}: none of its {len(lines)} images can be read:{lines[0]}")
         say(f"data.skip_unreadable=true: {len(lines)} file(s) left out, {left} images used:{''.join(lines)}")

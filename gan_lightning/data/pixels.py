@@ -21,11 +21,17 @@ def to_pixels(images: Tensor) -> Tensor:
     return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Grey levels 0..255 (N, C, h, w) of any type -> uint8 (N, C, size, size): bicubic, antialiased, clamped."""
-    if images.shape[-2:] != (size, size):
+def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Grey levels 0..255 (N, C, h, w) of any type -> uint8 (N, C, H, W): bicubic, antialiased, clamped.
+
+    size: H and W, or the side of a square.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] != (height, width):
         chunks = [
-            functional.interpolate(chunk.float(), (size, size), mode="bicubic", antialias=True).clamp_(0, 255).round_()
+            functional.interpolate(chunk.float(), (height, width), mode="bicubic", antialias=True)
+            .clamp_(0, 255)
+            .round_()
             for chunk in images.split(4096)  # keeps the float copy small
         ]
         return torch.cat([chunk.to(torch.uint8) for chunk in chunks])

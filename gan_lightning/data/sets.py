@@ -1,7 +1,8 @@
 """Sets of images, taken by indices, and how they become minibatches."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,12 +17,28 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
     labels: Tensor  # (N,) int64
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether images are taken from memory, and can be moved to a device."""
+        return False
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """n indices -> "image" uint8 (n, C, H, W), points float32 (n, D, 1, 1), "label" int64 (n,)."""
+        """n indices -> "image" uint8 (n, C, H, W), points float32 (n, D, 1, 1), "label" int64 (n,).
+
+        Where images are made of images: also "input" uint8 (n, C', H', W'), or "mask" bool (n, 1, H, W), true: a hole.
+        """
         raise NotImplementedError
+
+    def take(self, index: Tensor) -> dict[str, Tensor]:
+        """`__getitems__` of indices (n,)."""
+        return self.__getitems__(index.tolist())
+
+    def of_epoch(self, seed: int, epoch: int) -> "ImageSet":
+        """The same as an epoch shows them: what is drawn for each (crops, partners, masks) is of (seed, epoch)."""
+        return self
 
     def subset(self, rows: Tensor) -> "ImageSet":
         """The images at these indices (n,)."""
@@ -30,6 +47,10 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
 class Indexed(ImageSet):
     """Images in memory, or mapped into it: taken by a tensor of indices, where they are."""
+
+    @property
+    def in_memory(self) -> bool:
+        return True
 
     @property
     def nbytes(self) -> int:
@@ -47,7 +68,7 @@ class Indexed(ImageSet):
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         return self.take(torch.tensor(indices, dtype=torch.int64))
 
-    def subset(self, rows: Tensor) -> "Subset":
+    def subset(self, rows: Tensor) -> "Indexed":
         return Subset(self, rows)
 
 
@@ -88,6 +109,39 @@ class Subset(Indexed):
         return self.whole.take(self.rows.index_select(0, index))
 
 
+class View(Indexed):
+    """Images that are made of others, one of each, when they are taken: in memory, or moved, where those are."""
+
+    def __init__(self, source: ImageSet) -> None:
+        self.source, self.labels = source, source.labels
+
+    def over(self, source: ImageSet) -> Self:
+        """The same of other images."""
+        view = copy(self)
+        view.source, view.labels = source, source.labels
+        return view
+
+    @property
+    def in_memory(self) -> bool:
+        return self.source.in_memory
+
+    @property
+    def nbytes(self) -> int:
+        if isinstance(self.source, Indexed):
+            return self.source.nbytes
+        return len(self) * self.source.__getitems__([0])["image"].nbytes
+
+    def to(self, device: torch.device) -> Self:
+        assert isinstance(self.source, Indexed)
+        return self.over(self.source.to(device))
+
+    def subset(self, rows: Tensor) -> Self:
+        return self.over(self.source.subset(rows))
+
+    def of_epoch(self, seed: int, epoch: int) -> ImageSet:
+        return self.over(self.source.of_epoch(seed, epoch))
+
+
 def rows_of(labels: Tensor, wanted: Tensor) -> Tensor:
     """So many (K,) indices of every class, ascending, for labels (N,): the same in every run.
 
@@ -106,12 +160,12 @@ class Resident:
     Gives the same batches as a DataLoader over `Minibatches`: tensors (K, B, ...).
 
     Args:
-        images: their pixels and labels, on the device.
+        images: their pixels and labels, on the device, as the epoch shows them.
         batches: indices (K, B) of every batch.
         flips: which images are mirrored, (N,) bool.
     """
 
-    def __init__(self, images: Indexed, batches: Sequence[Tensor], flips: Tensor | None) -> None:
+    def __init__(self, images: ImageSet, batches: Sequence[Tensor], flips: Tensor | None) -> None:
         self.images, self.flips = images, flips
         self.batches = batches
 

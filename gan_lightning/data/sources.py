@@ -12,25 +12,25 @@ from gan_lightning.errors import UserError
 
 
 class Folder:
-    """The visible images below a folder."""
+    """The visible images below a folder; `key`: what a user names it with."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, key: str = "data.root") -> None:
+        self.root, self.key = root, key
 
     def check(self) -> None:
         """Raises UserError where there are no images."""
         if not os.path.isdir(self.root):  # Path.is_dir raises where a parent cannot be entered
             what = "not a folder" if os.path.exists(self.root) else "no such folder"
             what += "; the prepare command reads zip files" if zipfile.is_zipfile(self.root) else ""
-            raise UserError(f"data.root={self.root}: {what}")
+            raise UserError(f"{self.key}={self.root}: {what}")
         if not any(is_image(path) for path in self.files()):
-            raise no_images(self.root, self.files())
+            raise no_images(self.root, self.files(), self.key)
 
     def files(self) -> Iterator[Path]:
         try:
             yield from walk(self.root)
         except OSError as error:
-            raise UserError(f"data.root={self.root}: cannot list {error.filename}: {error.strerror}") from error
+            raise UserError(f"{self.key}={self.root}: cannot list {error.filename}: {error.strerror}") from error
 
     def names(self) -> list[str]:
         """Sorted, with / between folders."""
@@ -101,17 +101,19 @@ def open_source(root: Path) -> Folder | Archive:
     return Archive(root) if os.path.isfile(root) else Folder(root)
 
 
-def no_images(root: Path, files: Iterator[Path] | Iterator[PurePosixPath]) -> UserError:
+def no_images(root: Path, files: Iterator[Path] | Iterator[PurePosixPath], key: str = "data.root") -> UserError:
     others = Counter(path.suffix.lower() or "no suffix" for path in files)
     found = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-    return UserError(f"data.root={root}: no images in it; looked for {' '.join(sorted(SUFFIXES))}, found {found}")
+    return UserError(f"{key}={root}: no images in it; looked for {' '.join(sorted(SUFFIXES))}, found {found}")
 
 
-def cannot_be_read(root: Path, unreadable: dict[str, str], listed: int, more: str = "") -> UserError:
+def cannot_be_read(
+    root: Path, unreadable: dict[str, str], listed: int, more: str = "", key: str = "data.root"
+) -> UserError:
     """All files that cannot be read in one message, `listed` of them by name; `more`: what else to say of them."""
     lines = [f"\n  {root / name}: {reason}" for name, reason in sorted(unreadable.items())]
     rest = f"\n  and {len(lines) - listed} more" if len(lines) > listed else ""
     return UserError(
-        f"data.root={root}: {len(lines)} file(s) cannot be read "
+        f"{key}={root}: {len(lines)} file(s) cannot be read "
         f"(data.skip_unreadable=true leaves them out):{''.join(lines[:listed])}{rest}{more}"
     )

@@ -1,10 +1,11 @@
-"""Scores of pairs, an image beside the one that it should be: PSNR, SSIM and LPIPS, by torchmetrics."""
+"""Scores of pairs, an image beside the one that it should be: L1, PSNR, SSIM and LPIPS, by torchmetrics."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torchmetrics import MeanAbsoluteError
 from torchmetrics.image import (
     LearnedPerceptualImagePatchSimilarity,
     PeakSignalNoiseRatio,
@@ -14,11 +15,13 @@ from torchmetrics.image import (
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.scores import Value
 
-PairedName = Literal["psnr", "ssim", "lpips"]
+PairedName = Literal["l1", "psnr", "ssim", "lpips"]
 
 
 def metric(name: PairedName) -> Any:
     """The metric, of images in [0, 1]. Raises UserError where LPIPS' network cannot be fetched."""
+    if name == "l1":
+        return MeanAbsoluteError()
     if name == "psnr":
         return PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
     if name == "ssim":
@@ -37,5 +40,5 @@ def paired(names: list[PairedName], pairs: Iterable[tuple[Tensor, Tensor]]) -> d
     metrics = {name: metric(name) for name in names}
     for real, fake in pairs:
         for each in metrics.values():
-            each.update(fake / 255, real / 255)
+            each.update((fake / 255).contiguous(), (real / 255).contiguous())
     return {name: {name: Value(float(each.compute()))} for name, each in metrics.items()}

@@ -238,6 +238,8 @@ UP = {
     "high_quality",
     "diversity",
     "authenticity",
+    "psnr",
+    "ssim",
 }
 
 

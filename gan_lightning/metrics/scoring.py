@@ -31,7 +31,6 @@ from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveInt
 Said = Callable[[int], None]  # told how many more images are done
 GLANCED = 256  # samples that the alarms look at between scores
 MEMORISATION: Name = "memorisation"
-ERROR_RATE = "error_rate"  # of a rule that classifies, on held-out images
 AUTOMATIC: tuple[Name, ...] = ("fid", "kid", "precision_recall", "modes", "diversity")  # KID where FID cannot be
 
 
@@ -169,7 +168,7 @@ class Scorer:
         if not self.n_real:
             raise UserError(f"scores.split={settings.split}: there are no such images")
         self.extractor = settings.load(data.extractor, data.own_extractor())
-        self.stored, self.scaled, self.held_out = data.stored, data.scaled, data.held_out
+        self.stored, self.data = data.stored, data
         self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
         automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
         # points often begin further apart than real ones, and the right way is nearer
@@ -191,11 +190,8 @@ class Scorer:
     def metrics(self, module: AdversarialModule) -> list[str]:
         """Everything that `score` makes of the model."""
         named = [metric for name in self.names for metric in SCORES[name].metrics]
-        return named + ["path_length"] * self.path_length + [ERROR_RATE] * self.classifies(module)
-
-    def classifies(self, module: AdversarialModule) -> bool:
-        """Whether there are held-out images that the rule can say the classes of."""
-        return module.classifies and len(self.held_out) > 0
+        own = module.own_metrics if len(self.data.held_out) else ()
+        return [*named, *(["path_length"] if self.path_length else []), *own]
 
     def estimate(self, module: AdversarialModule) -> float:
         """Seconds that scoring will take, roughly; draws and scores a few images."""
@@ -288,6 +284,7 @@ class Scorer:
                 module, self.extractor, self.n_fake, settings.seed, truncation=settings.truncation, ema=ema
             )
             path = {"path_length": {"path_length": length}}
+        own = module.measure(self.data, ema=ema) if module.own_metrics and len(self.data.held_out) else {}
         if world()[0]:
             return from_first(None)
         values = {
@@ -315,23 +312,10 @@ class Scorer:
             found = {MEMORISATION: compute([MEMORISATION], training, fakes, self.settings.seed)}
             common |= {"split": self.trained, "real": fingerprint}
             made += make_records(found, self.extractor, self.sizes, len(training), self.n_fake, common)
-        if self.classifies(module):
-            found = {ERROR_RATE: {ERROR_RATE: Value(self.error_rate(module))}}
-            common |= {"split": "held_out", "real": "", "weights": "raw", "batch_norm": "none", "truncation": None}
-            made += make_records(found, None, (0, 0), len(self.held_out), 0, common)
+        if own:
+            common |= {"split": "held_out", "real": "", "truncation": None}
+            made += make_records({"own": own}, None, (0, 0), len(self.data.held_out), 0, common)
         return from_first(made)
-
-    @torch.no_grad()
-    def error_rate(self, module: Any) -> float:
-        """The share of held-out images that the discriminator puts in a wrong class; it is in eval mode for that."""
-        training, wrong = module.discriminator.training, 0
-        module.eval()
-        for first in range(0, len(self.held_out), sampling.BLOCK):
-            block = self.held_out.__getitems__(range(first, min(first + sampling.BLOCK, len(self.held_out))))
-            found = module.classify(self.scaled(block["image"].to(module.device))).argmax(1)
-            wrong += int((found.cpu() != block["label"]).sum())
-        module.train(training)
-        return wrong / len(self.held_out)
 
 
 def make_records(

@@ -19,8 +19,10 @@ from gan_lightning.adversarial import Batch, Fakes
 from gan_lightning.data.base import ImageData, say
 from gan_lightning.errors import UserError
 from gan_lightning.losses import Losses
+from gan_lightning.metrics.scores import Value
 from gan_lightning.models.feature_matching import FeatureMatching
 from gan_lightning.models.gan import GAN
+from gan_lightning.sampling import BLOCK
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 
@@ -34,7 +36,8 @@ class SemiSupervised(FeatureMatching):
         feature_matching: how the generator learns; otherwise by `loss`, as with minibatch discrimination.
     """
 
-    reads_auxiliary = classifies = True
+    reads_auxiliary = True
+    own_metrics = ("error_rate",)
 
     def __init__(
         self,
@@ -85,9 +88,17 @@ class SemiSupervised(FeatureMatching):
         found = self.discriminator(self.view(images)).float()
         return found[:, 0] + found[:, 1:].logsumexp(1), found[:, 1:]
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Logits of the classes (N, K) of images (N, C, H, W)."""
-        return self.outputs(images)[1]
+    @torch.no_grad()
+    def measure(self, data: ImageData, ema: bool = True) -> dict[str, Any]:
+        """The share of held-out images that the discriminator puts in a wrong class; it is in eval mode for that."""
+        training, wrong = self.discriminator.training, 0
+        self.eval()
+        for first in range(0, len(data.held_out), BLOCK):
+            block = data.held_out.__getitems__(range(first, min(first + BLOCK, len(data.held_out))))
+            found = self.outputs(data.scaled(block["image"].to(self.device)))[1].argmax(1)
+            wrong += int((found.cpu() != block["label"]).sum())
+        self.train(training)
+        return {"error_rate": Value(wrong / len(data.held_out))}
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.outputs(images)[0]

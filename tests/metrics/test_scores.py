@@ -17,6 +17,7 @@ from gan_lightning.metrics import scores
 from gan_lightning.metrics.manifold import density_coverage, precision_recall
 from gan_lightning.metrics.memorisation import diversity, memorisation
 from gan_lightning.metrics.modes import mode_coverage
+from gan_lightning.metrics.paired import PairedName
 from gan_lightning.metrics.scores import SCORES, UP, Features, Name, Value, compute
 
 NAMES: list[Name] = [name for name, score in SCORES.items() if score.only is None]
@@ -118,7 +119,7 @@ def test_every_score_says_what_it_computes() -> None:
     metrics = [metric for name in NAMES for metric in SCORES[name].metrics]
     assert list(compute(NAMES, real, fake)) == metrics
     assert len(set(metrics)) == len(metrics)
-    assert {metric for score in SCORES.values() for metric in score.metrics} > UP
+    assert {metric for score in SCORES.values() for metric in score.metrics} | {*get_args(PairedName)} > UP
 
 
 @pytest.mark.parametrize("name", NAMES)

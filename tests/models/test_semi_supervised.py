@@ -13,7 +13,7 @@ from gan_lightning.callbacks.scores import Scores, TrainingScores
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import lines
-from gan_lightning.metrics.scoring import Scorer, ScoreSettings
+from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.models.feature_matching import FeatureMatching
 from gan_lightning.models.semi_supervised import SemiSupervised
 from gan_lightning.networks.mlp import MLPDiscriminator
@@ -100,12 +100,11 @@ def test_the_error_rate_is_that_of_the_network_at_rest() -> None:
     module.discriminator.trunk = head
     module.train()
     head(torch.randn(256, 64))  # statistics of other images
-    scorer = Scorer(ScoreSettings(extractor="digits", force=True), data)
-    found = scorer.error_rate(module)
+    found = module.measure(data)["error_rate"].value
     assert all(part.training for part in module.modules())
     module.eval()
     images = data.held_out.__getitems__(range(16))
-    expected = (module.classify(data.scaled(images["image"])).argmax(1) != images["label"]).float().mean()
+    expected = (module.outputs(data.scaled(images["image"]))[1].argmax(1) != images["label"]).float().mean()
     assert found == pytest.approx(float(expected))
 
 

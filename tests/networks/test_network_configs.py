@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
-POWERS_OF_TWO = ("progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
+POWERS_OF_TWO = ("pix2pix", "progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
@@ -16,13 +16,17 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3)])
 def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> None:
     if image_size == 28 and name in POWERS_OF_TWO:
-        image_size = 16
+        image_size = 32 if name == "pix2pix" else 16  # whose patches have to fit
     config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels}})
     config.model = OmegaConf.merge({"classes": 0}, OmegaConf.load(FOLDER / f"{name}.yaml"))
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
-    images = generator.eval()(torch.randn(2, generator.latent_size))
+    beside = (2, channels, image_size, image_size) if name == "pix2pix" else (2, generator.latent_size)
+    images = generator.eval()(torch.randn(beside))
     assert images.shape == (2, channels, image_size, image_size)
     others = {"began": images.shape, "infogan": (2, 13), "infogan_mnist": (2, 13)}  # restored, with codes
+    if name == "pix2pix":  # judges every patch of an image beside its input
+        assert discriminator(torch.cat([images, images], 1)).shape[:2] == (2, 1)
+        return
     assert discriminator(images).shape == others.get(name, (2,))
 
 

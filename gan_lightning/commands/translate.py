@@ -1,0 +1,106 @@
+"""Translates images of any size with a trained image-to-image model."""
+
+import glob
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import torch
+from PIL import UnidentifiedImageError
+from rich import progress
+from rich.console import Console
+from torch import Tensor
+
+from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
+from gan_lightning.config import check, compose
+from gan_lightning.data.decoding import Unreadable, open_image
+from gan_lightning.data.listing import is_image, walk
+from gan_lightning.data.pixels import save_image, to_float
+from gan_lightning.draws import stream_seed
+from gan_lightning.errors import UserError
+from gan_lightning.paths import expand
+from gan_lightning.tiles import tiled
+from gan_lightning.translation import Translator
+from gan_lightning.types import NonNegativeInt, PositiveInt
+
+
+class Settings(TypedDict):
+    """The keys of conf/translate.yaml; `data.…` keys replace values of the run's own data."""
+
+    checkpoint: Path
+    input: Path
+    output: Path | None
+    overwrite: bool
+    tile: PositiveInt
+    overlap: NonNegativeInt
+    seed: NonNegativeInt
+    ema: bool
+    accelerator: Literal["auto", "cpu", "gpu"]
+
+
+def run(arguments: list[str]) -> int:
+    """The command: an image for every image. Files that cannot be read are reported together at the end."""
+    own, moved = split_arguments(arguments)
+    settings = check(compose("translate", own, Settings), Settings)
+    if settings["overlap"] >= settings["tile"]:
+        raise UserError(f"overlap={settings['overlap']}: must be less than tile={settings['tile']}")
+    pairs = destinations(settings["input"], settings["output"])
+    taken = [target for _, target in pairs if target.exists()]
+    if taken and not settings["overwrite"]:
+        raise UserError(f"{taken[0]}: is there already ({len(taken)} of {len(pairs)} are); overwrite=true writes anew")
+    path = Path(settings["checkpoint"])
+    module = load_module(path, stored_config(path, moved)).to(choose_device(settings["accelerator"]))
+    if not isinstance(module, Translator):
+        raise UserError(f"checkpoint={path}: {type(module).__name__} makes images of latents: use the sample command")
+    network = module.translating(ema=settings["ema"])
+    whole = partial(
+        tiled, network, multiple=getattr(network, "multiple", 1), tile=settings["tile"], overlap=settings["overlap"]
+    )
+    unreadable: dict[Path, str] = {}
+    with torch.no_grad(), progress.Progress(disable=not Console().is_terminal, transient=True) as bar:
+        for file, target in bar.track(pairs, description="translating"):
+            try:
+                image = read(file, module.input_shape[0]).to(module.device)
+            except (Unreadable, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+                unreadable[file] = str(error).partition("\n")[0]
+                continue
+            torch.manual_seed(stream_seed(settings["seed"], "translate", file.name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            save_image(whole(image)[0].cpu(), target)
+    print(f"{len(pairs) - len(unreadable)} images: {pairs[0][1].parent}")
+    if unreadable:
+        listed = "".join(f"\n  {file}: {reason}" for file, reason in unreadable.items())
+        raise UserError(f"input={settings['input']}: {len(unreadable)} file(s) cannot be read:{listed}")
+    return 0
+
+
+def destinations(given: Path, output: Path | None) -> list[tuple[Path, Path]]:
+    """Each image and where its translation goes. Raises UserError where there is none, or two go to one place."""
+    source = expand(given)
+    if source.is_dir():
+        files = [file for file in walk(source) if is_image(file)]
+        root = expand(output) if output else source.with_name(f"{source.name}_translated")
+        pairs = [(file, (root / file.relative_to(source)).with_suffix(".png")) for file in files]
+    else:
+        files = [source] if source.is_file() else [Path(name) for name in sorted(glob.glob(str(source)))]
+        files = [file for file in files if file.is_file()]
+        pairs = [
+            (file, (expand(output) / f"{file.stem}.png") if output else file.with_name(f"{file.stem}_translated.png"))
+            for file in files
+        ]
+    if not pairs:
+        raise UserError(f"input={given}: no such file, and no images in it")
+    places: dict[Path, Path] = {}
+    for file, target in pairs:
+        if target in places:
+            raise UserError(f"{file}: and {places[target].name} would both become {target}")
+        places[target] = file
+    return pairs
+
+
+def read(file: Path, channels: int) -> Tensor:
+    """An image of any kind and size, upright: (1, channels, H, W) in [-1, 1]."""
+    image: Any = open_image(file).convert("L" if channels == 1 else "RGB")
+    pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1)
+    return to_float(pixels[None])

@@ -1,0 +1,83 @@
+"""Image-to-image data made of scikit-learn's digits by fixed formulas: first runs without a download."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gan_lightning.data.digits import Digits
+from gan_lightning.data.inpainting_folder import Inpainting
+from gan_lightning.data.sets import ImageSet, InMemory
+from gan_lightning.data.translation import Pairs, Translation, Unpaired
+from gan_lightning.draws import generator
+
+INK = 128  # levels from here on belong to a digit
+
+
+def edges(images: Tensor) -> Tensor:
+    """Grey levels (N, C, H, W) uint8 -> the outline, 0 or 255: pixels of ink beside one without (4 neighbours)."""
+    ink = (images >= INK).float()
+    around = functional.pad(ink, (1, 1, 1, 1))
+    inside = torch.stack(
+        [around[..., 1:-1, 2:], around[..., 1:-1, :-2], around[..., 2:, 1:-1], around[..., :-2, 1:-1]]
+    ).amin(0)
+    return (ink * (1 - inside) * 255).to(torch.uint8)
+
+
+def inverted_and_turned(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) uint8 -> their negatives, turned by 90° to the left: a bijection."""
+    return 255 - images.rot90(1, (-2, -1))
+
+
+def paired(part: ImageSet, inputs: Tensor | None = None, made: Tensor | None = None) -> Pairs:
+    """A part of the digits with an input (N, C, H, W) for each, or with what is made of each."""
+    assert isinstance(part, InMemory)
+    image, given = (part.images if some is None else some for some in (made, inputs))
+    return Pairs(InMemory(torch.cat([image, given], dim=1), part.labels), image.shape[1])
+
+
+class PairedDigits(Translation, Digits):
+    """Digits, given their outlines."""
+
+    def __init__(self, domains: Sequence[str] = ("edges", "digit"), **base: Any) -> None:
+        super().__init__(domains=domains, **base)
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        train, held_out, classes = super().load()
+        assert isinstance(train, InMemory)
+        assert isinstance(held_out, InMemory)
+        return paired(train, edges(train.images)), paired(held_out, edges(held_out.images)), classes
+
+
+class UnpairedDigits(Translation, Digits):
+    """A: digits. B: others, inverted and turned by 90°. No training image of A has its partner in B.
+
+    The held-out digits are pairs, so that a translation can be compared with the truth. Without labels.
+    """
+
+    def __init__(
+        self,
+        flip: Literal[False] = False,  # a mirrored digit has no mirrored partner
+        domains: Sequence[str] = ("digit", "inverted and turned"),
+        **base: Any,
+    ) -> None:
+        super().__init__(flip=flip, domains=domains, **base)
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        train, held_out, _ = super().load()
+        assert isinstance(train, InMemory)
+        assert isinstance(held_out, InMemory)
+        order = torch.randperm(len(train), generator=generator(0, "digits", "domains"))
+        a, b = (train.images[rows.sort().values] for rows in order.tensor_split(2))
+        pairs = paired(InMemory(held_out.images), made=inverted_and_turned(held_out.images))
+        return Unpaired(InMemory(inverted_and_turned(b)), InMemory(a)), pairs, []
+
+
+class InpaintingDigits(Inpainting, Digits):
+    """Digits with holes."""
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        train, held_out, classes = super().load()
+        return *self.with_holes(train, held_out), classes

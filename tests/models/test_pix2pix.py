@@ -1,0 +1,126 @@
+"""Images of images: pix2pix's losses, what samples are made of, its own scores, and that it learns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lightning.commands.train import run
+from gan_lightning.data.translated_digits import PairedDigits
+from gan_lightning.errors import UserError
+from gan_lightning.losses import cross_entropy
+from gan_lightning.metrics.records import lines
+from gan_lightning.models.pix2pix import Pix2Pix
+from gan_lightning.networks.patch import PatchDiscriminator
+from gan_lightning.networks.unet import UNetGenerator
+from tests.support import game
+
+
+def translator(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    generator = UNetGenerator(4, 16, 1, 1, noise="training", statistics="running")
+    discriminator = PatchDiscriminator(4, 1, 1, levels=1)
+    networks = {"generator": generator, "discriminator": discriminator}
+    return game(Pix2Pix, **{**networks, "input_channels": 1, "input_size": 16, **settings})
+
+
+def batch_of(count: int = 4) -> dict[str, Tensor]:
+    stream = torch.Generator().manual_seed(0)
+    return {key: torch.rand(count, 1, 16, 16, generator=stream) * 2 - 1 for key in ("image", "input")}
+
+
+def digits() -> PairedDigits:
+    data = PairedDigits(batch_size=8, image_size=16, channels=1, seed=0)
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_the_losses_are_their_formulas(weight: float) -> None:
+    """Isola et al. 2017, eq. 4, non-saturating, with D's objective halved (section 3.3)."""
+    module = translator(l1_weight=7.0, adversarial_weight=weight).eval()
+    batch, fakes = batch_of(), batch_of()["image"].flip(0)
+    on_real, on_fake = (
+        module.discriminator(torch.cat([batch["input"], images], 1)) for images in (batch["image"], fakes)
+    )
+    expected = (cross_entropy(on_real, 1).mean() + cross_entropy(on_fake, 0).mean()) / 2
+    torch.testing.assert_close(module.discriminator_loss(batch, fakes)["loss"], expected)
+    fooling, l1 = cross_entropy(on_fake, 1).mean(), (fakes - batch["image"]).abs().mean()
+    torch.testing.assert_close(module.generator_loss(batch, fakes)["loss"], weight * fooling + 7 * l1)
+
+
+def test_every_image_is_judged_beside_its_input() -> None:
+    module, batch = translator().eval(), batch_of()
+    before = module.verdicts(batch["image"], batch["input"], None)
+    inputs = batch["input"].clone()
+    inputs[1] = -inputs[1]
+    after = module.verdicts(batch["image"], inputs, None)
+    assert ((before != after) == torch.tensor([False, True, False, False])).all()
+
+
+def test_samples_are_of_the_held_out_images() -> None:
+    module, data = translator(), digits()
+    with pytest.raises(UserError, match="a translator makes samples of images"):
+        module.sample(1)
+    module.show(data)
+    network = module.translating()
+    inputs = data.scaled(data.held_out.__getitems__([5, 6])["input"])
+    module.eval()
+    made = module.sample(len(data.held_out) + 7)
+    assert made.shape == (len(data.held_out) + 7, 1, 16, 16)
+    assert torch.equal(made[-7:], made[:7])  # again from the first on
+    assert network(inputs).shape == made[5:7].shape
+    with pytest.raises(UserError, match=r"truncation=0\.5"):
+        module.sample(1, truncation=0.5)
+
+
+def test_its_scores_are_of_held_out_pairs() -> None:
+    module, data = translator().eval(), digits()
+    module.show(data)
+    found = module.measure(data)
+    made = data.stored(module.sample(len(data.held_out))).double()
+    truth = data.held_out.__getitems__(range(len(data.held_out)))["image"].double()
+    assert found["l1"].value == pytest.approx(float((made - truth).abs().mean() / 255), rel=1e-5)
+    squares = ((made - truth) / 255).square().flatten(1).mean(1)
+    assert found["psnr"].value == pytest.approx(float((-10 * squares.log10()).mean()), rel=1e-4)
+    assert 0 < found["ssim"].value < 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": 3}, "classes=3: a translator is told no labels"),
+        ({"augment": ["color"]}, r"augment=\[color\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        translator(**settings)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """To fill outlines: the L1 of digits it was never shown falls far below that of an untrained network."""
+
+    def l1(steps: int) -> float:
+        folder = tmp_path / str(steps)
+        arguments = [
+            "model=pix2pix",
+            "model.generator.base_channels=8",
+            "model.discriminator.base_channels=8",
+            "model.initialization=default",
+            "model.generator_optimizer.lr=1e-3",
+            f"budget.generator_steps={steps}",
+            "scores.names=[diversity]",
+            "samples.every_images=100000000",
+            "samples.count=4",
+            "trainer.accelerator=cpu",
+            f"hydra.run.dir={folder}",
+        ]
+        assert run(arguments) == 0
+        return [line["value"] for line in lines(folder / "scores.jsonl") if line["metric"] == "l1"][-1]
+
+    before, after = l1(1), l1(60)
+    print(f"untrained {before:.3f}, trained {after:.3f}")
+    assert after < 0.4 * before
