@@ -90,7 +90,7 @@ class GAN(AdversarialModule):
         """For the log: the share of pairs with D(real) > D(fake) and, for probabilities, D(x) and D(G(z))."""
         if not self.log_due:
             return {}
-        below = torch.searchsorted(on_fake.float().sort().values, on_real.float())  # fakes below each real image
+        below = torch.searchsorted(on_fake.float().sort().values, on_real.float().contiguous())  # fakes below each
         shown = {"ranking": below.float().mean() / len(on_fake)}
         if self.pair.probabilities:
             shown |= {"real": on_real.sigmoid().mean(), "fake": on_fake.sigmoid().mean()}
