@@ -93,6 +93,13 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     data += [
         f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in narrow.items() if k in networks[n]
     ]
+    if networks._target_.endswith("Pix2Pix") and group == "experiment":  # the halves of the same photos
+        write_photos(tmp_path / "photos")
+        data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
+    if networks.get("splits"):  # of three sides
+        data += ["model.splits=[1,1,1]", "model.rates=[1,1,1]"]
+    if networks.get("labelled_per_class"):  # these photos are few
+        data.append("model.labelled_per_class=4")
     debug = ["samples.count=16", *([] if group == "trainer" else ["trainer=debug"])]
     folder = tmp_path / "run"
     assert run([choice, *debug, *data, "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
