@@ -36,8 +36,13 @@ from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Batch = dict[str, Tensor]  # "image" (N, C, H, W) in [-1, 1], "label" (N,); of fakes "fake_label" (N,), "latents"
 Latents = Any  # a tensor (N, ...) or a dict of them
-Fakes = Any  # a tensor (N, C, H, W) or a dict of them
+Fakes = Any  # a tensor (N, C, H, W) or a dict of them, of which "image" is what the rule is there to make
 Distribution = Literal["normal", "uniform", "unit"]  # of latents: N(0, 1), U(-1, 1), U(0, 1)
+
+
+def images_of(fakes: Fakes) -> Tensor:
+    """The images (N, C, H, W) that fakes are, or have among others."""
+    return fakes["image"] if isinstance(fakes, dict) else fakes
 
 
 @runtime_checkable
@@ -70,7 +75,7 @@ class AdversarialModule(LightningModule):
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
     regularised = False  # the generator has one, which it leaves out while `generator_penalty_due` is False
     reads_auxiliary = False  # and a use for the discriminator's auxiliary outputs
-    own_metrics: tuple[str, ...] = ()  # of held-out images, which the rule makes itself: `measure`
+    own_metrics: tuple[str, ...] = ()  # of held-out images, which the rule can make itself: `measure`
     same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
     used_by = "sample checkpoint={} count=64"  # the command that a finished run is for
     signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
@@ -197,9 +202,22 @@ class AdversarialModule(LightningModule):
     def show(self, data: ImageData) -> None:
         """The data that samples are made of, for rules that need more than latents."""
 
-    def measure(self, data: ImageData, ema: bool = True) -> dict[str, Any]:
-        """The rule's `own_metrics` (metrics/scores.py: Value) of the held-out images; `ema`: of the moving average."""
+    def measured(self, data: ImageData) -> tuple[str, ...]:
+        """Those of `own_metrics` that these held-out images allow."""
+        return self.own_metrics if len(data.held_out) else ()
+
+    def measure(
+        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+    ) -> dict[str, Any]:
+        """What `measured` names (metrics/scores.py: Value), and `also`; `ema`: of the moving average.
+
+        border: pixels that scores of pairs leave out (metrics/paired.py); None: what the data says.
+        """
         return {}
+
+    def columns(self, images: Tensor, ema: bool = True) -> list[Tensor]:
+        """What is shown of samples (N, C, H, W), side by side; `ema`: they are of the moving average."""
+        return [images]
 
     def code_slices(self) -> dict[str, tuple[int, int]]:
         """Names of the codes among the latents (N, size), and where each begins and ends: what `traverse=true` shows.
@@ -218,6 +236,9 @@ class AdversarialModule(LightningModule):
 
     def moved(self, player: PlayerName) -> None:
         """After each step of a player: what a rule changes without a gradient."""
+
+    def check_data(self, data: ImageData) -> None:
+        """Raises UserError for a kind of data that the rule cannot be trained on; `data` is not loaded yet."""
 
     def check_run(self, trainer: Any, data: Any) -> None:
         """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""

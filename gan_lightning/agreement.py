@@ -60,7 +60,8 @@ def check_networks(module: Any, shape: tuple[int, ...]) -> None:
     module.eval()
     latents = tree_map(lambda t: t.to(device), module.draw_latents(count, torch.Generator()))
     labels = torch.zeros(count, dtype=torch.int64, device=device) if module.classes else None
-    made = module.generate({} if labels is None else {"fake_label": labels}, latents)
+    fakes = module.generate({} if labels is None else {"fake_label": labels}, latents)
+    made = fakes["image"] if isinstance(fakes, dict) else fakes
     if made.shape[1:] != shape:
         raise ValueError(f"{type(module.generator).__name__} makes {tuple(made.shape[1:])}, the data are {shape}")
     judged = module.verdicts(made, latents, labels).shape

@@ -1,7 +1,7 @@
 """What image-to-image rules share: the generator is given an image, which takes the place of the latents."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,14 @@ from torch import Tensor, nn
 from gan_lightning.adversarial import Batch, Latents
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.sets import ImageSet
+from gan_lightning.data.translation import Translation
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.paired import paired
+from gan_lightning.metrics.paired import Pair, paired
 from gan_lightning.models.gan import GAN
 from gan_lightning.sampling import BLOCK, render, sampler
 from gan_lightning.types import PositiveInt
+
+Direction = Literal["a2b", "b2a"]
 
 
 class Translator(GAN):
@@ -28,6 +31,8 @@ class Translator(GAN):
 
     own_metrics = ("l1", "psnr", "ssim")
     used_by = "translate checkpoint={} input=<an image or a folder>"
+    kinds: tuple[str, ...] = ("pairs",)  # of data that it can be trained on (data/translation.py)
+    takes_masks = False  # the last of the input channels is a mask, 1 in the hole
 
     def __init__(self, input_channels: PositiveInt, input_size: PositiveInt, **base: Any) -> None:
         if classes := base.get("classes"):
@@ -43,27 +48,77 @@ class Translator(GAN):
         self.input_shape = input_channels, input_size, input_size
         self.source: tuple[ImageData, ImageSet] | None = None
 
-    def show(self, data: ImageData) -> None:
-        """Samples are of this data from now on."""
-        self.source = data, data.held_out if len(data.held_out) else data.train
+    # ---- what a rule may change -------------------------------------------------------------------------------------
 
-    def translating(self, ema: bool = True) -> nn.Module:
-        """The network that translates, in eval mode: the moving average, where there is one and `ema` asks for it."""
+    def given(self, batch: Batch) -> Latents:
+        """What the generator is given of a minibatch."""
+        return batch["input"]
+
+    def translating(self, ema: bool = True, direction: Direction = "a2b") -> nn.Module:
+        """The network that translates, in eval mode: the moving average, where there is one and `ema` asks for it.
+
+        Raises UserError for a direction that it was not trained for.
+        """
+        if direction == "b2a":
+            raise UserError("direction=b2a: this model translates one way; train another with data.direction=BtoA")
         return (self.ema.generator if ema and self.ema is not None else self.generator).eval()
 
+    def channels_given(self, direction: Direction) -> int:
+        """Of what is translated in this direction."""
+        return self.input_shape[0]
+
+    def columns(self, images: Tensor, ema: bool = True) -> list[Tensor]:
+        """Input, output and, where it is known, the truth."""
+        data, source = self.shown_data()
+        found = data.on_after_batch_transfer(
+            source.__getitems__([index % len(source) for index in range(len(images))]), 0
+        )
+        truth = [found["image"]] if data.truth else []
+        return [self.seen(self.given(found)), images, *truth]
+
+    def seen(self, given: Tensor) -> Tensor:
+        """What the generator is given, as people see it."""
+        return given
+
+    # ---- the rest ---------------------------------------------------------------------------------------------------
+
+    def show(self, data: ImageData) -> None:
+        """Samples are of this data from now on."""
+        self.source = data, data.examples if len(data.held_out) else data.train
+
+    def shown_data(self) -> tuple[Translation, ImageSet]:
+        """What `show` was given. Raises UserError without it."""
+        if self.source is None:
+            raise UserError("a translator makes samples of images: use the translate command, or `show` it data")
+        return cast(tuple[Translation, ImageSet], self.source)
+
+    def measured(self, data: ImageData) -> tuple[str, ...]:
+        return super().measured(data) if getattr(data, "truth", False) else ()
+
     @torch.no_grad()
-    def measure(self, data: ImageData, ema: bool = True) -> dict[str, Any]:
-        """Means over the held-out pairs, pixel by pixel in 0 … 255: L1 in [0, 1], PSNR and SSIM (metrics/paired.py)."""
+    def measure(
+        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+    ) -> dict[str, Any]:
+        """Means over the held-out images and their truth, whole (metrics/paired.py)."""
         network = sampler(self, ema=ema)
 
-        def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-            for first in range(0, len(data.held_out), BLOCK):
-                indices = range(first, min(first + BLOCK, len(data.held_out)))
-                made = render(network, self.inputs(data, data.held_out, indices).to(self.device), None, self.device)
-                yield data.held_out.__getitems__(indices)["image"], data.stored(made).cpu()
+        def pairs() -> Iterator[Pair]:
+            for batch in data.val_dataloader():
+                seen = data.on_after_batch_transfer({key: value.to(self.device) for key, value in batch.items()}, 0)
+                made = render(network, self.given(seen), None, self.device)
+                yield Pair(batch["image"], data.stored(made).cpu(), batch.get("mask"))
 
-        found = paired(["l1", "psnr", "ssim"], pairs())
-        return {name: value for values in found.values() for name, value in values.items()}
+        names: list[Any] = list(dict.fromkeys([*self.measured(data), *also]))
+        return paired(names, pairs(), cast(Translation, data).border if border is None else border)
+
+    def check_data(self, data: ImageData) -> None:
+        kind = getattr(data, "kind", "single images")
+        if kind not in self.kinds:
+            given = {"small": "small images", "holes": "images with holes", "unpaired": "images without pairs"}
+            named = " or ".join(given.get(name, name) for name in self.kinds)
+            raise UserError(
+                f"data: {type(data).__name__} has {given.get(kind, kind)}, and {type(self).__name__} needs {named}"
+            )
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -76,14 +131,10 @@ class Translator(GAN):
     def evaluation_block(self, seed: int, block: int, truncation: float | None = None) -> Latents:
         if truncation is not None:
             raise UserError(f"truncation={truncation}: a translator has no latents to cut")
-        if self.source is None:
-            raise UserError("a translator makes samples of images: use the translate command, or `show` it data")
-        data, images = self.source
-        return self.inputs(data, images, [index % len(images) for index in range(block * BLOCK, (block + 1) * BLOCK)])
-
-    def inputs(self, data: ImageData, images: ImageSet, indices: Sequence[int]) -> Latents:
-        """What the generator is given of these images."""
-        return data.scaled(images.__getitems__(indices)["input"])
+        data, images = self.shown_data()
+        indices = [index % len(images) for index in range(block * BLOCK, (block + 1) * BLOCK)]
+        return self.given(data.on_after_batch_transfer(images.__getitems__(indices), 0))
 
     def prepare(self, batch: Batch, count: int, purpose: str) -> tuple[Batch, Latents]:
-        return {**batch, "latents": batch["input"]}, batch["input"]
+        given = self.given(batch)
+        return {**batch, "latents": given}, given

@@ -24,6 +24,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gan_lightning.adversarial import images_of
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.metrics import Metrics
@@ -184,7 +185,7 @@ class Probe(Callback):
 
     def generated(self, batch: Any, latents: Any) -> Tensor:
         images = self.generate(batch, latents)
-        self.fakes.update(each(images))
+        self.fakes.update(each(images_of(images)))
         return images
 
     def judges(self, discriminator: nn.Module, inputs: Any) -> None:

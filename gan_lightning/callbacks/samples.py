@@ -77,7 +77,7 @@ class SampleGrids(Callback):
             if not trainer.is_global_zero:
                 continue
             name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
-            picture = trainer.datamodule.picture(images, module)  # type: ignore[attr-defined]  # Lightning sets it
+            picture = trainer.datamodule.picture(images, module, kind == "ema")  # type: ignore[attr-defined]  # Lightning sets it
             save(picture, Path(trainer.default_root_dir) / FOLDER / name)
             self._show(trainer, f"samples/{kind}", picture, counters.images)
             self._newest = images if kind == "ema" or module.ema is None else self._newest

@@ -63,7 +63,7 @@ class Scores(Callback):
         """Raises UserError when the best checkpoint shall be kept by a metric that is not made of the module."""
         made = scorer.metrics(module)
         if settings.best in module.own_metrics and settings.best not in made:
-            raise UserError(f"scores.best={settings.best}: is of held-out images, and there are none (data.held_out)")
+            raise UserError(f"scores.best={settings.best}: there are no held-out images that it could be made of")
         if settings.best and settings.best not in made:
             raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
         self.chosen = settings.best or made[0]
@@ -211,4 +211,6 @@ class Scores(Callback):
             return ""
         record = next(iter(self.last.values()))
         values = ", ".join(f"{name} {made.text()}" for name, made in self.last.items())
+        if not record.version:  # the rule's own
+            return f"{values} ({record.n_real:,} held-out images)"
         return f"{values} ({self.scorer.extractor.label}; {record.n_real:,} real, {record.n_fake:,} generated)"

@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.adversarial import AdversarialModule, images_of
 from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.sample import PICTURES
@@ -25,11 +25,11 @@ from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
-from gan_lightning.metrics.paired import PairedName, paired
+from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.metrics.scores import compute
 from gan_lightning.metrics.scoring import MEMORISATION, Scorer, ScoreSettings, extract, make_records
 from gan_lightning.paths import expand
-from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
+from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, sampler
 from gan_lightning.types import Node, PositiveFloat
 
 
@@ -126,8 +126,8 @@ def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.devic
         sizes = extractor.sizes(read(real[0]).to(device))
         names = others.choose(extractor, *sizes, len(real), len(fake))
     if pairs:
-        values = paired(pairs, matched(folders["real"], folders["fake"], real, fake))
-        made += make_records(values, None, (0, 0), len(fake), len(fake), common)
+        values = paired(pairs, matched(folders["real"], folders["fake"], real, fake), how.border or 0)
+        made += make_records({"paired": values}, None, (0, 0), len(fake), len(fake), common)
     if others.names != []:
         with bar(len(real) + len(fake)) as said:
             both = [extract(extractor, pixels(paths), device, said) for paths in (real, fake)]
@@ -175,9 +175,7 @@ def pixels(paths: list[Path]) -> Iterator[Tensor]:
     yield torch.cat(waiting)
 
 
-def matched(
-    real_folder: Path, fake_folder: Path, real: list[Path], fake: list[Path]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def matched(real_folder: Path, fake_folder: Path, real: list[Path], fake: list[Path]) -> Iterator[Pair]:
     """Pairs of images by their path in the folders without suffix.
 
     Raises UserError for one without a partner, with two, or of another size.
@@ -192,9 +190,9 @@ def matched(
         name = path.relative_to(fake_folder).with_suffix("")
         if name not in partners:
             raise UserError(f"{path}: scores of pairs need an image of that name in the other folder")
-        pair = read(partners[name]), read(path)
-        if pair[0].shape != pair[1].shape:
-            sizes = " and ".join(f"{image.shape[-1]}×{image.shape[-2]}" for image in pair)
+        pair = Pair(read(partners[name]), read(path))
+        if pair.real.shape != pair.fake.shape:
+            sizes = " and ".join(f"{image.shape[-1]}×{image.shape[-2]}" for image in (pair.real, pair.fake))
             raise UserError(f"{path}: its pair {partners[name]} has another size: {sizes}")
         yield pair
 
@@ -253,11 +251,12 @@ def show(made: list[records.Record]) -> None:
 
 def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = True) -> dict[str, float]:
     """Means over the held-out images of everything that the two losses return, with networks in eval mode."""
-    network = sampler(module, ema=ema)
+    trained = module.generator
+    module.generator = sampler(module, ema=ema).requires_grad_(True)  # penalties are of gradients
     module.log_due = True  # with the statistics
     sums: dict[str, float] = defaultdict(float)
     images = 0
-    for batch in data.val_dataloader():
+    for batch in data.in_order(data.examples):
         count = len(batch["image"]) // module.pack * module.pack
         if not count:
             continue
@@ -267,9 +266,11 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
         if labels is not None:
             batch["fake_label"] = labels
         batch["latents"] = evaluation_latents(module, count, 0, first=images)
-        fakes = render(network, batch["latents"], labels, module.device)
-        if fakes.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
-            fakes = functional.adaptive_avg_pool2d(fakes, batch["image"].shape[-1])
+        with torch.no_grad():
+            fakes = module.generate(batch, batch["latents"])
+        made = images_of(fakes)
+        if made.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
+            fakes = functional.adaptive_avg_pool2d(made, batch["image"].shape[-1])
         for player, losses in (
             ("D", module.discriminator_loss(batch, fakes)),
             ("G", module.generator_loss(batch, fakes)),
@@ -278,4 +279,5 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
                 sums[f"{player}/{key}"] += float(value.detach()) * count
         images += count
         module.counters.minibatches += 1  # a new draw for the next batch
+    module.generator = trained
     return {"held_out_images": images, **{key: value / images for key, value in sums.items()}}

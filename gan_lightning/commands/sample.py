@@ -184,7 +184,7 @@ def write_samples(
         shown = [torch.cat(pair) for pair in zip(shown, blank, strict=True)]
         save_grid(torch.cat(shown), folder / "grid.png", columns)
     elif settings["grid"]:
-        save(data.picture(torch.cat(images)[: data.most_shown], module), folder / "grid.png")
+        save(data.picture(torch.cat(images)[: data.most_shown], module, settings["ema"]), folder / "grid.png")
     return torch.cat(images)
 
 

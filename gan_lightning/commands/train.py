@@ -61,6 +61,9 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "data.source",
     *(f"data.{key}" for key in ("modes", "side", "radius", "spacing", "turns", "mean", "std", "samples")),  # of points
     "data.image_size",
+    "data.scale",
+    "data.input_channels",
+    "data.direction",
     "data.channels",
     "data.classes",
     "data.subset",
@@ -124,6 +127,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 def check_model(module: AdversarialModule, node: dict[str, Any], data: ImageData) -> None:
     """Raises UserError where networks, rule and data do not fit; `module`: built of `node` on the meta device."""
+    module.check_data(data)
     shape = data.channels, data.image_size, data.image_size
     try:
         try:

@@ -14,14 +14,16 @@ from torch import Tensor
 
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
 from gan_lightning.config import check, compose
-from gan_lightning.data.decoding import Unreadable, open_image
+from gan_lightning.data.decoding import Unreadable, open_image, open_upright
+from gan_lightning.data.inpainting_folder import HOLE
 from gan_lightning.data.listing import is_image, walk
 from gan_lightning.data.pixels import save_image, to_float
+from gan_lightning.data.translation import listed
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 from gan_lightning.tiles import tiled
-from gan_lightning.translation import Translator
+from gan_lightning.translation import Direction, Translator
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 
@@ -31,6 +33,8 @@ class Settings(TypedDict):
     checkpoint: Path
     input: Path
     output: Path | None
+    direction: Direction
+    mask: Path | None
     overwrite: bool
     tile: PositiveInt
     overlap: NonNegativeInt
@@ -53,7 +57,11 @@ def run(arguments: list[str]) -> int:
     module = load_module(path, stored_config(path, moved)).to(choose_device(settings["accelerator"]))
     if not isinstance(module, Translator):
         raise UserError(f"checkpoint={path}: {type(module).__name__} makes images of latents: use the sample command")
-    network = module.translating(ema=settings["ema"])
+    if settings["mask"] and not module.takes_masks:
+        raise UserError(f"mask={settings['mask']}: {type(module).__name__} fills no holes: leave it out")
+    network = module.translating(settings["ema"], settings["direction"])
+    channels = module.channels_given(settings["direction"])
+    masks = masks_of([file for file, _ in pairs], settings["mask"]) if module.takes_masks else {}
     whole = partial(
         tiled, network, multiple=getattr(network, "multiple", 1), tile=settings["tile"], overlap=settings["overlap"]
     )
@@ -61,7 +69,8 @@ def run(arguments: list[str]) -> int:
     with torch.no_grad(), progress.Progress(disable=not Console().is_terminal, transient=True) as bar:
         for file, target in bar.track(pairs, description="translating"):
             try:
-                image = read(file, module.input_shape[0]).to(module.device)
+                image = with_hole(file, channels - 1, masks[file]) if module.takes_masks else read(file, channels)
+                image = image.to(module.device)
             except (Unreadable, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
                 unreadable[file] = str(error).partition("\n")[0]
                 continue
@@ -97,6 +106,47 @@ def destinations(given: Path, output: Path | None) -> list[tuple[Path, Path]]:
             raise UserError(f"{file}: and {places[target].name} would both become {target}")
         places[target] = file
     return pairs
+
+
+def masks_of(files: list[Path], given: Path | None) -> dict[Path, Path | None]:
+    """The mask of each image; None: its own transparent pixels are the hole. Raises UserError where one is missing.
+
+    given: one mask for all, or a folder of masks of the images' names.
+    """
+    if given is None:
+        return dict.fromkeys(files)
+    place = expand(given)
+    if place.is_file():
+        return dict.fromkeys(files, place)
+    if not place.is_dir():
+        raise UserError(f"mask={given}: no such file or folder")
+    by_stem = {mask.stem: mask for mask in walk(place) if is_image(mask)}
+    lonely = [str(file) for file in files if file.stem not in by_stem]
+    if lonely:
+        raise UserError(f"mask={given}: {len(lonely)} image(s) without a mask of their name:{listed(lonely)}")
+    return {file: by_stem[file.stem] for file in files}
+
+
+def with_hole(file: Path, channels: int, mask: Path | None) -> Tensor:
+    """An image and its mask, 1 in the hole: (1, channels + 1, H, W). Raises Unreadable where there is no hole.
+
+    mask: white where the hole is; None: transparent pixels are.
+    """
+    if mask is None:
+        own = open_upright(file)
+        if not own.has_transparency_data:
+            raise Unreadable("has no transparent pixels, and no mask=… says where the hole is")
+        levels = 255 - np.array(own.convert("RGBA").getchannel("A"))
+    else:
+        levels = np.array(open_image(mask).convert("L"))
+    hole = torch.from_numpy(levels >= HOLE).float()[None, None]
+    image = read(file, channels)
+    if hole.shape[2:] != image.shape[2:]:
+        (height, width), (mask_height, mask_width) = image.shape[2:], hole.shape[2:]
+        raise Unreadable(f"{width}×{height}, and its mask {mask} is {mask_width}×{mask_height}")
+    if not hole.any():
+        raise Unreadable(f"{mask or 'its alpha channel'} has no hole")
+    return torch.cat([image * (1 - hole), hole], 1)
 
 
 def read(file: Path, channels: int) -> Tensor:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gan_lightning.data.pixels import grid, save_image, to_float, to_pixels
+from gan_lightning.data.pixels import grid, panels, save_image, to_float, to_pixels
 from gan_lightning.data.sets import ImageSet, Indexed, Minibatches, Resident, as_it_is, rows_of
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
@@ -251,10 +251,19 @@ class ImageData(LightningDataModule):
         """Numbers that networks see of an image of a batch, and of what comes with it."""
         return self.channels * self.image_size**2
 
+    @property
+    def examples(self) -> ImageSet:
+        """The held-out images, all of one size."""
+        return self.held_out
+
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The held-out images in order: batches (B, ...), the last one smaller."""
-        groups = torch.arange(len(self.held_out)).split(self.batch_size) if len(self.held_out) else ()
-        return self._loader(self.held_out, [group.tolist() for group in groups], epoch=0)
+        return self.in_order(self.held_out)
+
+    def in_order(self, images: ImageSet) -> DataLoader[dict[str, Tensor]]:
+        """Images in batches (B, ...), the last one smaller."""
+        groups = torch.arange(len(images)).split(self.batch_size) if len(images) else ()
+        return self._loader(images, [group.tolist() for group in groups], epoch=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Images as they are stored (..., C, H, W) -> `scaled`, flipped where "flip" (...) says so.
@@ -289,9 +298,11 @@ class ImageData(LightningDataModule):
     def check_model(self, module: Any) -> None:
         """Raises UserError for a model that cannot be trained on such data."""
 
-    def picture(self, images: Tensor, module: Any = None) -> Tensor:
-        """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of."""
-        return grid(images)
+    def picture(self, images: Tensor, module: Any = None, ema: bool = True) -> Tensor:
+        """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of, or of its moving
+        average."""
+        columns = [images] if module is None else module.columns(images, ema)
+        return grid(images) if len(columns) == 1 else panels(columns)
 
     def write(self, images: Tensor, folder: Path, prefix: str = "") -> None:
         """Samples (N, C, H, W) as files: <prefix>00000.png, <prefix>00001.png …"""

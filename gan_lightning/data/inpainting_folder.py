@@ -62,6 +62,8 @@ class Inpainting(Translation):
         mask_seed: of the masks of held-out images, which are the same in every run.
     """
 
+    kind = "holes"
+
     def __init__(
         self,
         masks: Shape = "brush",

@@ -1,5 +1,6 @@
 """Images as numbers and as pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -49,6 +50,24 @@ def enlarged(images: Tensor) -> Tensor:
     levels = to_pixels(images).cpu()
     times = max(1, LEGIBLE // levels.shape[-1])
     return levels.repeat_interleave(times, -1).repeat_interleave(times, -2)
+
+
+def panels(columns: Sequence[Tensor]) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] of any sides and channels, i-th beside i-th -> one uint8 picture (3, h, w).
+
+    Those of fewer pixels are shown in larger ones, as high as the highest.
+    """
+    height = max(images.shape[-2] for images in columns)
+    height *= max(1, LEGIBLE // height)
+    shown = [
+        functional.interpolate(
+            to_pixels(images).cpu().expand(-1, 3, -1, -1), scale_factor=height / images.shape[-2], mode="nearest"
+        )
+        for images in columns
+    ]
+    rows = torch.cat([functional.pad(images, (1, 1, 1, 1), value=255) for images in shown], -1)
+    across = max(1, round((len(rows) / len(columns)) ** 0.5))
+    return make_grid(rows, nrow=across, padding=3, pad_value=255)
 
 
 def to_picture(image: Tensor) -> Image.Image:

@@ -144,7 +144,7 @@ class Mixture(Points):
     def own_extractor(self) -> Extractor:
         return Extractor(Nearest(self.centres(), self.std), "points", "1", lambda points: points.flatten(1))
 
-    def picture(self, images: Tensor, module: Any = None) -> Tensor:
+    def picture(self, images: Tensor, module: Any = None, ema: bool = True) -> Tensor:
         """Points (N, 2, 1, 1) over real ones, and how dense they are: uint8 (3, h, w).
 
         The axes and the scale of the colours are the data's: pictures of one run can be compared. The circles have
@@ -254,7 +254,7 @@ class Gaussian1D(Points):
     def own_extractor(self) -> Extractor:
         return Extractor(Numbers(), "numbers", "1", lambda points: points.flatten(1))
 
-    def picture(self, images: Tensor, module: Any = None) -> Tensor:
+    def picture(self, images: Tensor, module: Any = None, ema: bool = True) -> Tensor:
         """Figure 1 of Goodfellow et al. 2014: uint8 (3, h, w), from numbers (N, 1, 1, 1).
 
         The density of the data (dotted), that of the samples (green, smoothed), the sigmoid of the discriminator's

@@ -77,7 +77,10 @@ class Whole(ImageSet):
 
 
 class Crops(ImageSet):
-    """So many crops of each image; another place, and a turn by 90° or none, in every epoch, otherwise the centre."""
+    """So many crops of each image; another place, and a turn by 90° or none, in every epoch, otherwise the centre.
+
+    The last row and column of an image that is too small are repeated.
+    """
 
     def __init__(self, whole: Whole, size: int, each: int, turn: bool) -> None:
         self.whole, self.size, self.each, self.turn = whole, size, each, turn
@@ -97,12 +100,11 @@ class Crops(ImageSet):
         for index in indices:
             pixels = self.whole.pixels(index % len(self.whole))
             places = [0.5, 0.5] if self.places is None else self.places[index].tolist()
-            top, left = (
-                min(int(place * (side - self.size + 1)), side - self.size)
+            rows, columns = (
+                (int(place * max(side - self.size + 1, 0)) + torch.arange(self.size)).clamp(max=side - 1)
                 for place, side in zip(places, pixels.shape[1:], strict=True)
             )
-            crop = pixels[:, top : top + self.size, left : left + self.size]
-            found.append(crop.rot90(int(self.turns[index]), (1, 2)))
+            found.append(pixels[:, rows][:, :, columns].rot90(int(self.turns[index]), (1, 2)))
         labels = self.labels[torch.tensor(indices, dtype=torch.int64)]
         return with_inputs(torch.stack(found), self.whole.scale) | {"label": labels}
 
@@ -125,6 +127,8 @@ class SuperResolution(Translation):
         turn: crops are turned by a multiple of 90°.
     """
 
+    kind = "small"
+
     def __init__(
         self,
         scale: Literal[2, 4, 8] = 4,
@@ -137,6 +141,7 @@ class SuperResolution(Translation):
         if self.image_size % scale:
             raise ValueError(f"image_size={self.image_size}: is not a multiple of data.scale={scale}")
         self.scale, self.crops, self.turn = scale, crops, turn
+        self.border = scale  # as published scores of super-resolution
         self.input_size = self.image_size // scale
 
     def sources(self) -> tuple[Sequence[Source], Sequence[Source]]:
@@ -152,6 +157,12 @@ class SuperResolution(Translation):
         whole = super().chosen(images.whole)
         assert isinstance(whole, Whole)
         return images if whole is images.whole else Crops(whole, self.image_size, self.crops, self.turn)
+
+    @property
+    def examples(self) -> ImageSet:
+        """The centres of the held-out images."""
+        assert isinstance(self.held_out, Whole)
+        return Crops(self.held_out, self.image_size, 1, turn=False)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The held-out images in order, whole: batches of one."""

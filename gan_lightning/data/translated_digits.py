@@ -57,6 +57,8 @@ class UnpairedDigits(Translation, Digits):
     The held-out digits are pairs, so that a translation can be compared with the truth. Without labels.
     """
 
+    kind = "unpaired"
+
     def __init__(
         self,
         flip: Literal[False] = False,  # a mirrored digit has no mirrored partner

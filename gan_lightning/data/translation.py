@@ -27,6 +27,8 @@ class Translation(ImageData):
     """
 
     truth = True  # a held-out image is what its input should become; else both were drawn by themselves
+    kind = "pairs"  # or "unpaired", "small" (what is given has fewer pixels), "holes"
+    border = 0  # pixels at each side that scores of pairs leave out
 
     def __init__(self, domains: Sequence[str] = ("input", "image"), **base: Any) -> None:
         super().__init__(**base)

@@ -39,6 +39,7 @@ class UnpairedFolders(Translation):
     """
 
     truth = False
+    kind = "unpaired"
     mirrored = ("image",)  # `Unpaired` mirrors the inputs
 
     def __init__(

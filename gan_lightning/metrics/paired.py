@@ -1,44 +1,114 @@
-"""Scores of pairs, an image beside the one that it should be: L1, PSNR, SSIM and LPIPS, by torchmetrics."""
+"""Scores of pairs, an image beside the one that it should be: L1, PSNR, SSIM and LPIPS; of all of it, Y, or the hole.
 
-from collections.abc import Iterable
-from typing import Any, Literal
+Means over the images of what each has by itself. Levels are 0 … 255 rounded, as they are in files, divided by 255.
+SSIM (Wang et al. 2004) has a Gaussian window of 11 pixels with σ = 1.5, as torchmetrics has it: what is published of
+super-resolution is often another one's.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError
-from torchmetrics.image import (
-    LearnedPerceptualImagePatchSimilarity,
-    PeakSignalNoiseRatio,
-    StructuralSimilarityIndexMeasure,
-)
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.scores import Value
 
-PairedName = Literal["l1", "psnr", "ssim", "lpips"]
+PairedName = Literal["l1", "psnr", "ssim", "psnr_y", "ssim_y", "l1_hole", "psnr_hole", "ssim_hole", "lpips"]
+SMALLEST = 6  # pixels of a side that SSIM's window, mirrored at the border, can bear
 
 
-def metric(name: PairedName) -> Any:
-    """The metric, of images in [0, 1]. Raises UserError where LPIPS' network cannot be fetched."""
-    if name == "l1":
-        return MeanAbsoluteError()
-    if name == "psnr":
-        return PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean")
-    if name == "ssim":
-        return StructuralSimilarityIndexMeasure(data_range=1.0)
-    try:
-        return LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
-    except OSError as error:
-        raise UserError(
-            f"scores.names=[lpips]: its network cannot be fetched ({error}); put torchvision's AlexNet weights into "
-            f"{torch.hub.get_dir()}/checkpoints, or use psnr and ssim"
-        ) from None
+class Pair(NamedTuple):
+    """How images should be and how they are, uint8 (N, C, H, W), and their holes (N, 1, H, W), bool, where they have
+    any."""
+
+    real: Tensor
+    fake: Tensor
+    mask: Tensor | None = None
 
 
-def paired(names: list[PairedName], pairs: Iterable[tuple[Tensor, Tensor]]) -> dict[Any, dict[str, Value]]:
-    """Means over pairs of pixels uint8 (N, C, H, W): how it should be, how it is."""
-    metrics = {name: metric(name) for name in names}
-    for real, fake in pairs:
-        for each in metrics.values():
-            each.update((fake / 255).contiguous(), (real / 255).contiguous())
-    return {name: {name: Value(float(each.compute()))} for name, each in metrics.items()}
+def luma(levels: Tensor) -> Tensor:
+    """R, G, B in [0, 1] (N, 3, H, W) -> Y (N, 1, H, W), 16/255 … 235/255 (ITU-R BT.601), as MATLAB's rgb2ycbcr."""
+    weights = torch.tensor([65.481, 128.553, 24.966], device=levels.device, dtype=levels.dtype)
+    return (16 + (levels * weights[:, None, None]).sum(1, keepdim=True)) / 255
+
+
+class LPIPS:
+    """Distance in AlexNet's features (Zhang et al. 2018). Raises UserError where its network cannot be fetched."""
+
+    def __init__(self) -> None:
+        try:
+            self.network = LearnedPerceptualImagePatchSimilarity("alex", normalize=True)
+        except OSError as error:
+            raise UserError(
+                f"scores.names=[lpips]: its network cannot be fetched ({error}); put torchvision's AlexNet weights "
+                f"into {torch.hub.get_dir()}/checkpoints, or use psnr and ssim"
+            ) from None
+
+    @torch.no_grad()
+    def __call__(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] -> (N,)."""
+        every = []
+        for pair in zip(real.split(1), fake.split(1), strict=True):
+            self.network.reset()
+            self.network.update(*(image.expand(-1, 3, -1, -1) for image in pair))
+            every.append(self.network.compute())
+        return torch.stack(every)
+
+
+def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) -> dict[str, Value]:
+    """The scores; `border`: so many pixels at each side are left out. Raises UserError for what has no such score.
+
+    Names ending in _y are of the luma of colour images, those ending in _hole of the pixels in the mask alone; for SSIM
+    of the windows around them.
+    """
+    lpips = LPIPS() if "lpips" in names else None
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    for pair in pairs:
+        inside = (..., slice(border, -border or None), slice(border, -border or None))
+        real, fake = pair.real[inside].double() / 255, pair.fake[inside].double() / 255
+        mask = None if pair.mask is None else pair.mask[inside]
+        size = f"{real.shape[-1]}×{real.shape[-2]}"
+        for name in names:
+            kind, _, where = name.partition("_")
+            if kind in ("ssim", "lpips") and min(real.shape[-2:]) < SMALLEST:
+                raise UserError(f"scores.names=[{name}]: an image of {size} is too small (border: {border})")
+            if where == "y" and real.shape[1] != 3:
+                raise UserError(f"scores.names=[{name}]: needs colour images")
+            if where == "hole" and mask is None:
+                raise UserError(f"scores.names=[{name}]: there are no holes")
+            if lpips and kind == "lpips":
+                found[name].append(lpips(real.float(), fake.float()))
+                continue
+            one, other = (luma(real), luma(fake)) if where == "y" else (real, fake)
+            found[name].append(each(kind, one, other, mask if where == "hole" else None))
+    return {
+        name: Value(float(torch.cat(values).mean()), None, protocol(name, border)) for name, values in found.items()
+    }
+
+
+def protocol(name: str, border: int) -> dict[str, Any]:
+    """What a record says of how it was made."""
+    where = {"y": "Y (BT.601, 16-235)", "hole": "the hole alone"}.get(name.partition("_")[2], "all channels")
+    return {"of": where, "crop_border": border}
+
+
+def each(kind: str, real: Tensor, fake: Tensor, mask: Tensor | None) -> Tensor:
+    """L1, PSNR or SSIM of each image: levels (N, C, H, W) in [0, 1] -> (N,); `mask`: of these pixels alone."""
+
+    def mean(values: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N,)."""
+        if mask is None:
+            return values.flatten(1).mean(1)
+        return (values * mask).flatten(1).sum(1) / (mask.flatten(1).sum(1) * values.shape[1])
+
+    if kind == "l1":
+        return mean((fake - real).abs())
+    if kind == "psnr":
+        return -10 * mean((fake - real).square()).log10()
+    everywhere = structural_similarity_index_measure(
+        fake, real, data_range=1.0, return_full_image=True, reduction="none"
+    )[1]
+    return mean(everywhere)

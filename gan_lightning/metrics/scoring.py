@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -51,6 +51,8 @@ class ScoreSettings:
         extractor_weights: a state dict for torchvision's and timm's networks; None: theirs are fetched once.
         seed: of latents, subsets and splits.
         truncation: latents further from 0 are drawn again.
+        border: pixels at each side that scores of pairs leave out; None: what the data says, for super-resolution its
+            scale, for other data and for folders 0.
         force: score with fewer images than a metric can bear; the record says so.
         cache: where features of real images are kept; None: gan_lightning in the user's cache folder.
     """
@@ -64,6 +66,7 @@ class ScoreSettings:
     extractor_weights: Path | None = None
     seed: NonNegativeInt = 0
     truncation: PositiveFloat | None = None
+    border: NonNegativeInt | None = None
     force: bool = False
     cache: Path | None = None
 
@@ -93,7 +96,7 @@ class ScoreSettings:
             if name == "path_length":
                 continue  # no features, but the generator itself: `Scorer` makes it
             if name not in SCORES:
-                raise UserError(f"scores.names=[{name}]: compares pairs of images; use evaluate real=… fake=…")
+                continue  # nor here: these are of pairs
             score = SCORES[name]
             fewest = score.possible if self.force else score.fewest(features, classes)
             reason = None
@@ -161,7 +164,7 @@ class Scorer:
         """On the CPU; `to` moves it. Raises UserError for scores that cannot be made."""
         self.settings, self.device = settings, torch.device("cpu")
         self.said: Said | None = None
-        sets = {"train": data.reference, "subset": data.train, "held_out": data.held_out}
+        sets = {"train": data.reference, "subset": data.train, "held_out": data.examples}
         self.images: ImageSet = sets[settings.split]
         self.n_real = min(len(self.images), settings.real_samples or data.score_images)
         self.n_fake = settings.samples or data.score_samples or self.n_real
@@ -190,8 +193,18 @@ class Scorer:
     def metrics(self, module: AdversarialModule) -> list[str]:
         """Everything that `score` makes of the model."""
         named = [metric for name in self.names for metric in SCORES[name].metrics]
-        own = module.own_metrics if len(self.data.held_out) else ()
+        own = dict.fromkeys([*module.measured(self.data), *self.asked(module)])
         return [*named, *(["path_length"] if self.path_length else []), *own]
+
+    def asked(self, module: AdversarialModule) -> list[PairedName]:
+        """Scores of pairs by name. Raises UserError where there are none: of this model, or of held-out images."""
+        names = [name for name in self.settings.names or [] if name in get_args(PairedName)]
+        if names and not set(get_args(PairedName)) & set(module.measured(self.data)):
+            raise UserError(
+                f"scores.names=[{names[0]}]: compares pairs: of folders (evaluate real=… fake=…), or of the held-out "
+                "images of a translator and their truth"
+            )
+        return cast(list[PairedName], names)
 
     def estimate(self, module: AdversarialModule) -> float:
         """Seconds that scoring will take, roughly; draws and scores a few images."""
@@ -284,7 +297,8 @@ class Scorer:
                 module, self.extractor, self.n_fake, settings.seed, truncation=settings.truncation, ema=ema
             )
             path = {"path_length": {"path_length": length}}
-        own = module.measure(self.data, ema=ema) if module.own_metrics and len(self.data.held_out) else {}
+        also = self.asked(module)
+        own = module.measure(self.data, ema, also, self.settings.border) if module.measured(self.data) or also else {}
         if world()[0]:
             return from_first(None)
         values = {

@@ -9,6 +9,7 @@ players see one minibatch of real images, where the code draws two; the classifi
 networks unless `network@model=improved`; samples come from a moving average of the generator.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -89,7 +90,9 @@ class SemiSupervised(FeatureMatching):
         return found[:, 0] + found[:, 1:].logsumexp(1), found[:, 1:]
 
     @torch.no_grad()
-    def measure(self, data: ImageData, ema: bool = True) -> dict[str, Any]:
+    def measure(
+        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+    ) -> dict[str, Any]:
         """The share of held-out images that the discriminator puts in a wrong class; it is in eval mode for that."""
         training, wrong = self.discriminator.training, 0
         self.eval()

@@ -56,7 +56,6 @@ def features(extractor: Extractor, images: Tensor) -> Features:
         ({"names": ["mifid"], "samples": 30}, ["64 real images and 30 fakes"]),
         ({"names": ["inception_score"]}, ["100 fakes", "Use more images or scores.force=true"]),
         ({"names": ["modes"], "extractor": "pixels"}, ["modes", "pixels has no classes"]),
-        ({"names": ["psnr"]}, ["psnr", "real=… fake=…"]),
         ({"names": ["path_length"], "extractor": "pixels"}, ["path_length", "pixels"]),
         ({"names": ["kid"], "samples": 1, "force": True}, ["kid", "2 real images", "1 fakes. Use more images"]),
         ({"names": ["precision_recall"], "samples": 3, "force": True}, ["precision_recall", "4 real images"]),
@@ -70,6 +69,11 @@ def test_what_cannot_be_scored_is_refused_at_once(settings: dict[str, Any], frag
         Scorer(ScoreSettings(**{"extractor": "digits", **settings}), blobs())
     for fragment in fragments:
         assert fragment in str(error.value)
+
+
+def test_scores_of_pairs_are_refused_where_there_are_none() -> None:
+    with pytest.raises(UserError, match=r"psnr\]: compares pairs: of folders \(evaluate real=… fake=…\), or"):
+        Scorer(replace(FEW, names=["psnr"]), blobs()).metrics(game())
 
 
 def test_a_forced_score_is_marked() -> None:

@@ -120,7 +120,7 @@ def test_no_error_rate_without_held_out_images() -> None:
     with pytest.raises(UserError, match="error_rate: is not among the metrics"):
         scores(game())
     data.held_out = data.held_out.subset(torch.arange(0))
-    with pytest.raises(UserError, match="error_rate: is of held-out images, and there are none"):
+    with pytest.raises(UserError, match="error_rate: there are no held-out images"):
         scores(module)
 
 
