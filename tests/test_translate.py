@@ -41,7 +41,7 @@ def write(path: Path, mode: str, size: tuple[int, int]) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
-@pytest.mark.parametrize("size", [(1, 1), (17, 300), (64, 33)])
+@pytest.mark.parametrize("size", [(1, 1), (17, 3000), (64, 33)])
 def test_any_kind_and_size(mode: str, size: tuple[int, int], module: Any, tmp_path: Path) -> None:
     ask(f"input={write(tmp_path / 'a.png', mode, size)}", "tile=128", "overlap=32")
     with Image.open(tmp_path / "a_translated.png") as made:
@@ -104,6 +104,9 @@ def test_broken_files_are_named_at_the_end(module: Any, tmp_path: Path) -> None:
         (["input={folder}/none.png"], "no such file"),
         (["input={folder}"], "would both become"),
         (["input={folder}/a.png", "tile=8", "overlap=8"], "overlap=8: must be less than tile=8"),
+        (["input={folder}/a.png", "direction=b2a"], "direction=b2a: this model translates one way"),
+        (["input={folder}/a.png", "direction=both"], "direction=both: no such choice; choices: a2b, b2a"),
+        (["input={folder}/a.png", "mask={folder}/a.png"], "mask=.*a.png: Pix2Pix fills no holes"),
     ],
 )
 def test_bad_input(arguments: list[str], message: str, module: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from gan_lightning.data.inpainting_folder import InpaintingFolder
 from gan_lightning.data.masks import Holes, Shape
 from gan_lightning.data.paired_folder import PairedFolder
 from gan_lightning.data.pixels import resize, to_float
-from gan_lightning.data.superres_folder import Crops, SuperResolutionFolder, SuperResolutionPhotos
+from gan_lightning.data.superres_folder import Crops, SuperResolutionFolder, SuperResolutionPhotos, Whole
 from gan_lightning.data.translated_digits import (
     InpaintingDigits,
     PairedDigits,
@@ -443,6 +443,23 @@ def test_held_out_images_are_whole(tmp_path: Path) -> None:
     assert all(batch["input"].shape[-2:] == (5, batch["image"].shape[-1] // 4) for batch in data.val_dataloader())
     with pytest.raises(ValueError, match="take them one at a time"):
         everything(data.held_out)
+
+
+def test_examples_are_the_centres_of_held_out_images(tmp_path: Path) -> None:
+    data = ready(superres_folder(tmp_path))
+    taken = data.examples.__getitems__(range(len(data.held_out)))
+    assert taken["image"].shape == (4, 1, 16, 16)
+    assert torch.equal(taken["input"], resize(taken["image"], 4))
+    for index, image in enumerate(taken["image"]):
+        assert isinstance(data.held_out, Whole)
+        whole = data.held_out.pixels(index)
+        top, left = ((side - 15) // 2 for side in whole.shape[1:])
+        assert torch.equal(image, whole[:, top : top + 16, left : left + 16])
+    small = torch.arange(8 * 12, dtype=torch.uint8).view(1, 8, 12)
+    (image,) = Crops(Whole([small], 4, 1), 16, 1, turn=False).__getitems__([0])["image"]
+    assert torch.equal(image[:, :8, :12], small)
+    assert (image[0, 8:, :12] == small[0, 7]).all()
+    assert (image[0, :8, 12:] == small[0, :, 11:]).all()
 
 
 def test_images_that_are_too_small_or_broken(tmp_path: Path) -> None:

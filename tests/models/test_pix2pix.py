@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gan_lightning.commands.train import run
-from gan_lightning.data.translated_digits import PairedDigits
+from gan_lightning.data.digits import Digits
+from gan_lightning.data.pixels import panels, to_pixels
+from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.errors import UserError
 from gan_lightning.losses import cross_entropy
 from gan_lightning.metrics.records import lines
@@ -74,6 +76,37 @@ def test_samples_are_of_the_held_out_images() -> None:
     assert network(inputs).shape == made[5:7].shape
     with pytest.raises(UserError, match=r"truncation=0\.5"):
         module.sample(1, truncation=0.5)
+
+
+def test_samples_are_shown_between_input_and_truth() -> None:
+    module, data = translator(), digits()
+    module.show(data)
+    images = module.sample(3)
+    columns = module.columns(images)
+    found = data.held_out.__getitems__([0, 1, 2])
+    assert torch.equal(columns[0], data.scaled(found["input"]))
+    assert torch.equal(columns[1], images)
+    assert torch.equal(columns[2], data.scaled(found["image"]))
+    picture = data.picture(images, module)
+    assert picture.shape == (3, 3 * (48 + 2 + 3) + 3, 3 * (48 + 2) + 2 * 3)  # 16 pixels three times as large, framed
+    assert torch.equal(picture[0, 4:52:3, 4:52:3], to_pixels(columns[0])[0, 0])
+    data.truth = False
+    assert len(module.columns(images)) == 2
+
+
+def test_columns_of_any_sizes_and_channels_are_shown_side_by_side() -> None:
+    small, large = torch.zeros(4, 1, 8, 8), torch.ones(4, 3, 32, 32)
+    picture = panels([small, large])
+    assert picture.shape[1] == picture[0, :, 4].shape[0]
+    assert (picture[:, 4:36, 4:36] == 128).all()
+    assert (picture[:, 4:36, 38:70] == 255).all()
+
+
+def test_data_of_another_kind_is_refused() -> None:
+    with pytest.raises(UserError, match="data: UnpairedDigits has images without pairs, and Pix2Pix needs pairs"):
+        translator().check_data(UnpairedDigits(batch_size=8, image_size=16, channels=1, seed=0))
+    with pytest.raises(UserError, match="data: Digits has single images, and Pix2Pix needs pairs"):
+        translator().check_data(Digits(batch_size=8, image_size=16, channels=1, seed=0))
 
 
 def test_its_scores_are_of_held_out_pairs() -> None:
