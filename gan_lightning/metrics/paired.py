@@ -6,6 +6,7 @@ super-resolution is often another one's.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -58,13 +59,18 @@ class LPIPS:
         return torch.stack(every)
 
 
+@cache
+def lpips() -> LPIPS:
+    """The network, loaded once. Raises UserError where it cannot be fetched."""
+    return LPIPS()
+
+
 def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) -> dict[str, Value]:
     """The scores; `border`: so many pixels at each side are left out. Raises UserError for what has no such score.
 
     Names ending in _y are of the luma of colour images, those ending in _hole of the pixels in the mask alone; for SSIM
     of the windows around them.
     """
-    lpips = LPIPS() if "lpips" in names else None
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for pair in pairs:
         if min(pair.real.shape[-2:]) <= 2 * border:
@@ -82,8 +88,8 @@ def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) 
                 raise UserError(f"scores.names=[{name}]: needs colour images")
             if where == "hole" and mask is None:
                 raise UserError(f"scores.names=[{name}]: there are no holes")
-            if lpips and kind == "lpips":
-                found[name].append(lpips(real.float(), fake.float()))
+            if kind == "lpips":
+                found[name].append(lpips()(real.float(), fake.float()))
                 continue
             one, other = (luma(real), luma(fake)) if where == "y" else (real, fake)
             found[name].append(each(kind, one, other, mask if where == "hole" else None))

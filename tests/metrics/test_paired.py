@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models import alexnet
 
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.paired import Pair, luma, paired
+from gan_lightning.metrics.paired import Pair, lpips, luma, paired
 
 STREAM = torch.Generator().manual_seed(0)
 
@@ -100,3 +101,25 @@ def test_what_has_no_such_score(name: Any, channels: int, size: int, border: int
     real = images(1, channels, size, size)
     with pytest.raises(UserError, match=message):
         paired([name], [Pair(real, real)], border)
+
+
+def test_lpips_is_refused_at_once_without_its_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """And with it (here with random weights) it is 0 for equal images, and a mean over images."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def unreachable(*arguments: Any, **settings: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    lpips.cache_clear()
+    real = images(2, height=40, width=40)
+    with pytest.raises(UserError, match=r"scores\.names=\[lpips\]: its network cannot be fetched \(no network\)"):
+        paired(["lpips"], [Pair(real, real)])
+    torch.manual_seed(0)
+    torch.save(alexnet(weights=None).state_dict(), tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    fake = noisy(real)
+    found = [paired(["lpips"], [Pair(*pair)])["lpips"].value for pair in ((real, real), (real, fake))]
+    assert found[0] == 0 < found[1]
+    halves = [paired(["lpips"], [Pair(real[i : i + 1], fake[i : i + 1])])["lpips"].value for i in range(2)]
+    assert found[1] == pytest.approx(sum(halves) / 2)
+    lpips.cache_clear()
