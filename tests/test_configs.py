@@ -30,6 +30,7 @@ NEEDS_A_TRANSLATOR = [  # their batches have an "input" or a "mask", which the d
         "unpaired_digits",
         "inpainting_digits",
         "superres_photos",
+        "superres_digits",
         "paired_folder",
         "unpaired_folders",
         "inpainting_folder",

@@ -115,6 +115,13 @@ def with_inputs(images: Tensor, scale: int) -> dict[str, Tensor]:
     return {"image": images, "input": resize(images, (height // scale, width // scale))}
 
 
+def smaller(image_size: int, scale: int) -> int:
+    """The side of what images are made of. Raises ValueError where it is no whole number."""
+    if image_size % scale:
+        raise ValueError(f"image_size={image_size}: is not a multiple of data.scale={scale}")
+    return image_size // scale
+
+
 class SuperResolution(Translation):
     """High-resolution images and their small versions. A subclass says where they come from, in `sources`.
 
@@ -138,11 +145,9 @@ class SuperResolution(Translation):
         **base: Any,
     ) -> None:
         super().__init__(domains=domains, **base)
-        if self.image_size % scale:
-            raise ValueError(f"image_size={self.image_size}: is not a multiple of data.scale={scale}")
         self.scale, self.crops, self.turn = scale, crops, turn
         self.border = scale  # as published scores of super-resolution
-        self.input_size = self.image_size // scale
+        self.input_size = smaller(self.image_size, scale)
 
     def sources(self) -> tuple[Sequence[Source], Sequence[Source]]:
         """The training images and the held-out ones."""

@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.inpainting_folder import Inpainting
-from gan_lightning.data.sets import ImageSet, InMemory
+from gan_lightning.data.pixels import resize
+from gan_lightning.data.sets import ImageSet, InMemory, View
+from gan_lightning.data.superres_folder import smaller
 from gan_lightning.data.translation import Pairs, Translation, Unpaired
 from gan_lightning.draws import generator
 
@@ -75,6 +77,42 @@ class UnpairedDigits(Translation, Digits):
         a, b = (train.images[rows.sort().values] for rows in order.tensor_split(2))
         pairs = paired(InMemory(held_out.images), made=inverted_and_turned(held_out.images))
         return Unpaired(InMemory(inverted_and_turned(b)), InMemory(a)), pairs, []
+
+
+class Smaller(View):
+    """Images with an input that is so many times smaller, made by antialiased bicubic when they are taken."""
+
+    def __init__(self, source: ImageSet, scale: int) -> None:
+        super().__init__(source)
+        self.scale = scale
+
+    def take(self, index: Tensor) -> dict[str, Tensor]:
+        batch = self.source.take(index)
+        return batch | {"input": resize(batch["image"], batch["image"].shape[-1] // self.scale)}
+
+
+class SuperResolutionDigits(Translation, Digits):
+    """Digits, given smaller ones.
+
+    Args:
+        scale: an image's sides are so many times as long as its input's.
+    """
+
+    kind = "small"
+
+    def __init__(
+        self,
+        scale: Literal[2, 4, 8] = 4,
+        domains: Sequence[str] = ("small digit", "digit"),
+        **base: Any,
+    ) -> None:
+        super().__init__(domains=domains, **base)
+        self.scale, self.border = scale, scale
+        self.input_size = smaller(self.image_size, scale)
+
+    def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        train, held_out, classes = super().load()
+        return Smaller(train, self.scale), Smaller(held_out, self.scale), classes
 
 
 class InpaintingDigits(Inpainting, Digits):

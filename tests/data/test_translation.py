@@ -19,6 +19,7 @@ from gan_lightning.data.superres_folder import Crops, SuperResolutionFolder, Sup
 from gan_lightning.data.translated_digits import (
     InpaintingDigits,
     PairedDigits,
+    SuperResolutionDigits,
     UnpairedDigits,
     edges,
     inverted_and_turned,
@@ -91,6 +92,7 @@ MAKERS: dict[str, Make] = {
     "unpaired_digits": bundled(UnpairedDigits),
     "inpainting_digits": bundled(InpaintingDigits),
     "superres_photos": bundled(SuperResolutionPhotos),
+    "superres_digits": bundled(SuperResolutionDigits),
 }
 
 
@@ -160,7 +162,7 @@ def test_minibatches_are_of_seed_epoch_and_place(name: str, tmp_path: Path) -> N
     assert same(everything_held_out(data), everything_held_out(ready(make(tmp_path, seed=1))))
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if "superres" not in name])  # those are cut before
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"superres_folder", "superres_photos"}))  # cut before
 def test_images_that_are_moved_to_a_device_are_the_same(name: str, tmp_path: Path) -> None:
     data = ready(MAKERS[name](tmp_path, subset=0.5))
     moved = data.train.to(torch.device("cpu"))
@@ -472,6 +474,15 @@ def test_images_that_are_too_small_or_broken(tmp_path: Path) -> None:
         ready(data)
     with pytest.raises(ValueError, match=r"image_size=18: is not a multiple of data\.scale=4"):
         superres_folder(tmp_path, image_size=18)
+
+
+def test_small_digits_are_made_of_the_digits() -> None:
+    data = ready(SuperResolutionDigits(**{**COMMON, "image_size": 32}))
+    batch = everything(data.held_out)
+    assert batch["input"].shape == (len(data.held_out), 1, 8, 8)
+    assert torch.equal(batch["input"], resize(batch["image"], 8))
+    with pytest.raises(ValueError, match=r"image_size=18: is not a multiple of data\.scale=4"):
+        SuperResolutionDigits(**{**COMMON, "image_size": 18})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
