@@ -1,7 +1,7 @@
 """What image-to-image rules share: the generator is given an image, which takes the place of the latents."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from gan_lightning.data.base import ImageData
 from gan_lightning.data.sets import ImageSet
 from gan_lightning.data.translation import Translation
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.paired import Pair, paired
+from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.models.gan import GAN
 from gan_lightning.sampling import BLOCK, render, sampler
 from gan_lightning.types import PositiveInt
@@ -108,7 +108,10 @@ class Translator(GAN):
                 made = render(network, self.given(seen), None, self.device)
                 yield Pair(batch["image"], data.stored(made).cpu(), batch.get("mask"))
 
-        names: list[Any] = list(dict.fromkeys([*self.measured(data), *also]))
+        asked = dict.fromkeys([*self.measured(data), *also])
+        names: list[Any] = [name for name in asked if name in get_args(PairedName)]  # a rule may have others
+        if not names:
+            return {}
         return paired(names, pairs(), cast(Translation, data).border if border is None else border)
 
     def check_data(self, data: ImageData) -> None:

@@ -76,6 +76,8 @@ REFUSED = {  # what a rule says no to, and how the message begins
     ("dpgan", "precision", "16-mixed"): "trainer.precision=16-mixed: ",
     ("dpgan", "accumulate", 2): "model: step.accumulate=2: ",
     ("dpgan", "processes", 2): "trainer.devices=2: ",
+    ("cyclegan", "augment", "DiffAugment"): "model.augment=[color]: ",
+    ("cyclegan", "augment", "ADA"): "model: ada.pipeline=",
     ("pix2pix", "augment", "DiffAugment"): "model.augment=[color]: ",
     ("pix2pix", "augment", "ADA"): "model: ada.pipeline=",
 }
@@ -145,7 +147,8 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
     settings = copy.deepcopy(settings)
     model, step = settings["model"], settings["step"]
     for network in (model["generator"], model["discriminator"]):
-        network.update({key: value for key, value in SMALL.items() if key in network})
+        for part in (network, network.get("network", {})):  # of which a pair is made
+            part.update({key: value for key, value in SMALL.items() if key in part})
     step.update(accumulate=case.accumulate, critic_steps=min(2, step["critic_steps"]))
     model["step"] = step
     model["augment"] = ["color", "translation", "cutout"] if case.augment == "DiffAugment" else []
@@ -154,6 +157,8 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
     if case.rule == "began":
         model["balance"] = 1.0  # or k, which a resume must keep, stays at 0
+    if case.rule == "cyclegan":
+        model["pool"] = 8 * batch  # which nothing leaves: each of two processes has its own
     if case.rule == "r3gan":
         model["half_life"] = None  # which begins at 0, where the average is the weights
     for player in ("generator", "discriminator"):

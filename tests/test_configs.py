@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from gan_lightning.adversarial import images_of
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose, instantiate
 from tests.fake_data import write_idx, write_photos
@@ -21,7 +22,15 @@ MLP_POINTS = ["model=gan", "network@model=mlp_points"]
 POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}
 NARROW = {"base_channels": "8", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
-POWERS_OF_TWO = ("pix2pix", "progan", "r3gan", "stylegan1", "stylegan2")  # the sides of their images
+POWERS_OF_TWO = (
+    "cyclegan",
+    "cyclegan_unet",
+    "pix2pix",
+    "progan",
+    "r3gan",
+    "stylegan1",
+    "stylegan2",
+)  # the sides of their images
 FOLDERS = ("PairedFolder", "UnpairedFolders", "InpaintingFolder", "SuperResolutionFolder")
 NEEDS_A_TRANSLATOR = [  # their batches have an "input" or a "mask", which the default model does not translate
     f"data={name}"
@@ -94,6 +103,17 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     data += [
         f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in narrow.items() if k in networks[n]
     ]
+    data += [
+        f"model.{n}.network.{k}={v}"
+        for n in ("generator", "discriminator")
+        for k, v in {**narrow, "blocks": "1"}.items()
+        if k in networks[n].get("network", {})
+    ]
+    if networks._target_.endswith("CycleGAN") and "digits" not in name and group == "experiment":
+        for domain in "AB":
+            write_photos(tmp_path / "photos" / f"train{domain}")
+            write_photos(tmp_path / "photos" / f"test{domain}")
+        data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
     if networks._target_.endswith("Pix2Pix") and group == "experiment":  # the halves of the same photos
         write_photos(tmp_path / "photos")
         data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
@@ -127,8 +147,8 @@ def test_other_networks_leave_a_rule_itself(model: str, key: str, value: Any, ne
 
 @pytest.mark.parametrize("network", sorted(f.stem for f in (CONF / "network").glob("*.yaml")))
 def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
-    alone = ("began", "infogan", "pix2pix")  # for these rules
-    rule = found if (found := network.removesuffix("_mnist")) in alone else "dcgan"
+    alone = ("began", "cyclegan", "infogan", "pix2pix")  # for these rules
+    rule = found if (found := network.removesuffix("_mnist").removesuffix("_unet")) in alone else "dcgan"
     arguments = [
         f"model={rule}",
         f"network@model={network}",
@@ -136,4 +156,4 @@ def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
     ]
     module = instantiate(check(compose("train", arguments, Settings), Settings)["model"])
     latents = module.draw_latents(2, torch.Generator())
-    assert module.verdicts(module.generate({}, latents), latents, None).shape == (2,)
+    assert module.verdicts(images_of(module.generate({}, latents)), latents, None).shape == (2,)

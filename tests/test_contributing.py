@@ -28,6 +28,7 @@ MODELS = sorted(Path(models.__path__[0]).glob("[!_]*.py"))
 READING = 500  # lines that say all of a model, beside the base
 LONGER = {"dpgan", "dragan", "projection", "rpgan", "sagan", "wgan_gp"}  # a little longer, with the rules they extend
 LONGER |= {"semi_supervised", "biggan", "progan", "r3gan", "stylegan2"}  # two rules; large networks
+LONGER |= {"cyclegan"}  # image pools
 
 
 def example() -> dict[str, str]:

@@ -21,6 +21,16 @@ SMALL = {
     "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
     "dcgan": ["model=dcgan", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
     "wgan_gp": ["model=wgan_gp", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
+    "cyclegan": [  # its pools are full from the second minibatch on
+        "model=cyclegan",
+        "data.image_size=16",
+        "data.flip=false",
+        "model.pool=150",
+        "model.generator.network.base_channels=2",
+        "model.generator.network.blocks=1",
+        "model.discriminator.network.base_channels=2",
+        "model.discriminator.network.levels=1",
+    ],
 }
 COMMON = [
     "trainer.accelerator=cpu",

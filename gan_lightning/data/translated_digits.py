@@ -28,9 +28,9 @@ def edges(images: Tensor) -> Tensor:
     return (ink * (1 - inside) * 255).to(torch.uint8)
 
 
-def inverted_and_turned(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) uint8 -> their negatives, turned by 90° to the left: a bijection."""
-    return 255 - images.rot90(1, (-2, -1))
+def inverted(images: Tensor, turned: bool) -> Tensor:
+    """Images (N, C, H, W) uint8 -> their negatives; `turned`: by 90° to the left. A bijection."""
+    return 255 - (images.rot90(1, (-2, -1)) if turned else images)
 
 
 def paired(part: ImageSet, inputs: Tensor | None = None, made: Tensor | None = None) -> Pairs:
@@ -54,9 +54,13 @@ class PairedDigits(Translation, Digits):
 
 
 class UnpairedDigits(Translation, Digits):
-    """A: digits. B: others, inverted and turned by 90°. No training image of A has its partner in B.
+    """A: digits. B: others, inverted. No training image of A has its partner in B.
 
     The held-out digits are pairs, so that a translation can be compared with the truth. Without labels.
+
+    Args:
+        turned: B is turned by 90° as well. Nothing without pairs says which digit is which, and a network that can turn
+            a digit can as well make another one of it.
     """
 
     kind = "unpaired"
@@ -64,10 +68,12 @@ class UnpairedDigits(Translation, Digits):
     def __init__(
         self,
         flip: Literal[False] = False,  # a mirrored digit has no mirrored partner
-        domains: Sequence[str] = ("digit", "inverted and turned"),
+        turned: bool = False,
+        domains: Sequence[str] = ("digit", "inverted"),
         **base: Any,
     ) -> None:
         super().__init__(flip=flip, domains=domains, **base)
+        self.turned = turned
 
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         train, held_out, _ = super().load()
@@ -75,8 +81,8 @@ class UnpairedDigits(Translation, Digits):
         assert isinstance(held_out, InMemory)
         order = torch.randperm(len(train), generator=generator(0, "digits", "domains"))
         a, b = (train.images[rows.sort().values] for rows in order.tensor_split(2))
-        pairs = paired(InMemory(held_out.images), made=inverted_and_turned(held_out.images))
-        return Unpaired(InMemory(inverted_and_turned(b)), InMemory(a)), pairs, []
+        pairs = paired(InMemory(held_out.images), made=inverted(held_out.images, self.turned))
+        return Unpaired(InMemory(inverted(b, self.turned)), InMemory(a)), pairs, []
 
 
 class Smaller(View):

@@ -22,7 +22,7 @@ from gan_lightning.data.translated_digits import (
     SuperResolutionDigits,
     UnpairedDigits,
     edges,
-    inverted_and_turned,
+    inverted,
 )
 from gan_lightning.data.translation import Translation, Unpaired
 from gan_lightning.data.unpaired_folders import UnpairedFolders
@@ -311,13 +311,15 @@ def test_outlines_are_inside_of_the_ink() -> None:
     assert data.class_names == list("0123456789")
 
 
-def test_the_truth_of_unpaired_digits_is_held_back() -> None:
-    data = ready(UnpairedDigits(**COMMON))
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_truth_of_unpaired_digits_is_held_back(turned: bool) -> None:
+    data = ready(UnpairedDigits(**COMMON, turned=turned))
     held_out = everything(data.held_out)
-    assert torch.equal(inverted_and_turned(held_out["input"]), held_out["image"])
+    negatives = 255 - held_out["input"]
+    assert torch.equal(negatives.transpose(2, 3).flip(2) if turned else negatives, held_out["image"])
     assert isinstance(data.train, Unpaired)
     a, b = everything(data.train.inputs)["image"], everything(data.train.images)["image"]
-    own = {image.numpy().tobytes() for image in inverted_and_turned(a)}
+    own = {image.numpy().tobytes() for image in inverted(a, turned)}
     assert len(own) == len(a) == 719
     assert not own & {image.numpy().tobytes() for image in b}
     assert data.truth

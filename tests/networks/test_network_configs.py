@@ -8,7 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 FOLDER = Path(__file__).parents[2] / "conf" / "network"
-POWERS_OF_TWO = ("pix2pix", "progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
+TRANSLATORS = ("cyclegan", "cyclegan_unet", "pix2pix")
+POWERS_OF_TWO = (*TRANSLATORS, "progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
@@ -16,14 +17,18 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3)])
 def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> None:
     if image_size == 28 and name in POWERS_OF_TWO:
-        image_size = 32 if name == "pix2pix" else 16  # whose patches have to fit
+        image_size = 32 if name in TRANSLATORS else 16  # whose patches have to fit
     config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels}})
     config.model = OmegaConf.merge({"classes": 0}, OmegaConf.load(FOLDER / f"{name}.yaml"))
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
-    beside = (2, channels, image_size, image_size) if name == "pix2pix" else (2, generator.latent_size)
+    beside = (2, channels, image_size, image_size) if name in TRANSLATORS else (2, generator.latent_size)
     images = generator.eval()(torch.randn(beside))
     assert images.shape == (2, channels, image_size, image_size)
     others = {"began": images.shape, "infogan": (2, 13), "infogan_mnist": (2, 13)}  # restored, with codes
+    if name.startswith("cyclegan"):
+        assert generator.b_to_a(images).shape == images.shape
+        assert all(discriminator(images, domain).shape[:2] == (2, 1) for domain in "ab")
+        return
     if name == "pix2pix":  # judges every patch of an image beside its input
         assert discriminator(torch.cat([images, images], 1)).shape[:2] == (2, 1)
         return
