@@ -78,6 +78,7 @@ class AdversarialModule(LightningModule):
     own_metrics: tuple[str, ...] = ()  # of held-out images, which the rule can make itself: `measure`
     same_labels = False  # fakes are of the classes of the real images that they are compared with, one by one
     used_by = "sample checkpoint={} count=64"  # the command that a finished run is for
+    fresh_statistics = True  # samples are made with BatchNorm statistics of samples, else with those of training
     signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
     no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
@@ -384,7 +385,8 @@ class AdversarialModule(LightningModule):
         """Follows the average, counts a minibatch of `images` over all ranks, and ends phases."""
         counters = self.counters
         losses = [self.metrics[key] for key in ("D/loss", "G/loss") if key in self.metrics]
-        self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
+        if losses:  # none before the first step of a generator alone
+            self.recent.append(torch.stack(cast(list[Tensor], losses)).sum())
         if "generator" in turn.movers and self.ema is not None:
             since = self.step.accumulate * (counters.critic_steps + 1 if turn.discriminator else 1)
             self.ema.update(self.generator, images * since, counters.images + images)

@@ -46,6 +46,11 @@ class EMA(nn.Module):
             torch._foreach_copy_(kept, buffers)  # pyright: ignore[reportPrivateImportUsage]
 
 
+def evaluating(network: nn.Module) -> nn.Module:
+    """The network if it is in eval mode, else a copy that is: it may be in training."""
+    return copy.deepcopy(network).eval() if any(module.training for module in network.modules()) else network
+
+
 @torch.no_grad()
 def with_fresh_statistics(generator: nn.Module, inputs: Sequence[tuple[Tensor | None, ...]]) -> nn.Module:
     """A copy in eval mode whose BatchNorm statistics are averaged over `inputs`: tuples (z (N, latent_size), y (N,)).
@@ -55,8 +60,7 @@ def with_fresh_statistics(generator: nn.Module, inputs: Sequence[tuple[Tensor | 
     statistics of the generator given never change: it may be in training.
     """
     if not batch_norms(generator):
-        evaluating = not any(module.training for module in generator.modules())
-        return generator if evaluating else copy.deepcopy(generator).eval()
+        return evaluating(generator)
     if not inputs:
         raise ValueError("inputs=[]: BatchNorm statistics need at least one batch")
     network = copy.deepcopy(generator).eval()

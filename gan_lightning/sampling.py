@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from gan_lightning.ema import with_fresh_statistics
+from gan_lightning.ema import evaluating, with_fresh_statistics
 
 if TYPE_CHECKING:
     from gan_lightning.adversarial import AdversarialModule
@@ -45,6 +45,8 @@ def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float 
     sampled, and so of those that the statistics are of (Brock et al. 2019: standing statistics).
     """
     network = module.ema.generator if ema and module.ema is not None else module.generator
+    if not module.fresh_statistics:
+        return evaluating(network)
     inputs = [
         (evaluation_latents(module, BLOCK, 0, truncation, first), evaluation_labels(module, BLOCK, first=first))
         for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)

@@ -5,6 +5,8 @@ past. From there on the end value holds.
 """
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -54,6 +56,25 @@ class Exponential:
 
     def __call__(self, generator_steps: int) -> float:
         return max(math.exp(-generator_steps * math.log(self.decay)), self.end)  # a power would overflow
+
+
+@dataclass(frozen=True)
+class Stairs:
+    """1 until the first of `at`, then one of `factors` after the other (Ledig et al. 2017, section 3.2)."""
+
+    at: Sequence[PositiveInt]
+    factors: Sequence[NonNegativeFloat]
+
+    def __post_init__(self) -> None:
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at={list(self.at)}: every step must come after the one before")
+        if len(self.factors) != len(self.at):
+            raise ValueError(
+                f"factors={list(self.factors)}: must be {len(self.at)} numbers, as many as at={list(self.at)}"
+            )
+
+    def __call__(self, generator_steps: int) -> float:
+        return [1.0, *self.factors][bisect_right(self.at, generator_steps)]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class Translator(GAN):
     """A generator of images of images: "input" (N, input_channels, input_size, input_size) of every minibatch.
 
     Args:
-        input_channels, input_size: of the images that are translated.
+        input_channels, input_size: of the images that are translated, without a mask.
 
     Samples are made of the held-out images, or of the training images where none are held out, in their order and
     again from the first one on.
@@ -45,7 +45,7 @@ class Translator(GAN):
             raise ValueError("augment=[color]: input and output together have no colours to change")
         if self.augment.ada:
             raise ValueError(f"ada.pipeline={self.augment.ada.pipeline}: is for images alone, not beside their input")
-        self.input_shape = input_channels, input_size, input_size
+        self.input_shape = input_channels + self.takes_masks, input_size, input_size
         self.source: tuple[ImageData, ImageSet] | None = None
 
     # ---- what a rule may change -------------------------------------------------------------------------------------

@@ -18,6 +18,14 @@ def write_idx(folder: Path, train: int = 40, test: int = 10) -> None:
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
 
 
+def write_large_photos(folder: Path, count: int = 12) -> None:
+    """Random PNGs of 48×40 pixels."""
+    folder.mkdir(parents=True)
+    numbers = np.random.default_rng(0)
+    for index in range(count):
+        Image.fromarray(numbers.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{index:03d}.png")
+
+
 def write_photos(folder: Path, count: int = 40) -> None:
     """Small random PNGs in two class folders."""
     numbers = np.random.default_rng(0)

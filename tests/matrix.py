@@ -43,6 +43,7 @@ SMALL = {
     "max_channels": 4,
     "style_size": 8,
     "group_width": 2,
+    "growth_channels": 2,
     "batch_norm": "none",
     "deviation_group": 0,  # of each process its own
 }  # where a network has such a key
@@ -80,7 +81,16 @@ REFUSED = {  # what a rule says no to, and how the message begins
     ("cyclegan", "augment", "ADA"): "model: ada.pipeline=",
     ("pix2pix", "augment", "DiffAugment"): "model.augment=[color]: ",
     ("pix2pix", "augment", "ADA"): "model: ada.pipeline=",
+    ("deepfill", "augment", "DiffAugment"): "model.augment=[color]: ",
+    ("deepfill", "augment", "ADA"): "model: ada.pipeline=",
+    ("deepfill_v1", "augment", "DiffAugment"): "model.augment=[color]: ",
+    ("deepfill_v1", "augment", "ADA"): "model: ada.pipeline=",
 }
+SUPER_RESOLUTION = ("srresnet", "srgan", "esrgan")
+for _rule in SUPER_RESOLUTION:
+    REFUSED[_rule, "augment", "DiffAugment"] = "model.augment=[color]: "
+    REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline="
+ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1}  # steps of the generator without a discriminator
 
 
 def refusals(case: Case) -> list[tuple[str, str, Any]]:
@@ -149,16 +159,22 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
     for network in (model["generator"], model["discriminator"]):
         for part in (network, network.get("network", {})):  # of which a pair is made
             part.update({key: value for key, value in SMALL.items() if key in part})
+        if case.rule in SUPER_RESOLUTION:
+            network.update({key: value for key, value in (("blocks", 1), ("hidden", 16)) if key in network})
     step.update(accumulate=case.accumulate, critic_steps=min(2, step["critic_steps"]))
     model["step"] = step
     model["augment"] = ["color", "translation", "cutout"] if case.augment == "DiffAugment" else []
     if case.augment == "ADA":  # with a fixed probability: not every rule has one to follow
         model["ada"] = {**model["ada"], "pipeline": "bgc", "target": None, "p": 0.5}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
+    if model.get("pretraining_images"):
+        model["pretraining_images"] = 1  # ends with the first step
     if case.rule == "began":
         model["balance"] = 1.0  # or k, which a resume must keep, stays at 0
     if case.rule == "cyclegan":
         model["pool"] = 8 * batch  # which nothing leaves: each of two processes has its own
+    if case.rule == "deepfill":
+        model["generator"]["base_channels"] = 4  # which must divide it
     if case.rule == "r3gan":
         model["half_life"] = None  # which begins at 0, where the average is the weights
     for player in ("generator", "discriminator"):

@@ -12,7 +12,7 @@ import torch
 from gan_lightning.adversarial import images_of
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose, instantiate
-from tests.fake_data import write_idx, write_photos
+from tests.fake_data import write_idx, write_large_photos, write_photos
 
 SHOWN = {
     group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml"))
@@ -114,9 +114,16 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
             write_photos(tmp_path / "photos" / f"train{domain}")
             write_photos(tmp_path / "photos" / f"test{domain}")
         data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
-    if networks._target_.endswith("Pix2Pix") and group == "experiment":  # the halves of the same photos
-        write_photos(tmp_path / "photos")
+    if networks._target_.endswith(("Pix2Pix", "DeepFill", "DeepFillV1")) and group == "experiment":  # or their halves
+        write_photos(tmp_path / "photos", 60)
         data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
+    if networks._target_.endswith("SRGAN"):
+        data += ["model.generator.blocks=1", "model.discriminator.hidden=8", "model.perceptual=standin"]
+        if networks.pretraining_images:  # three steps of eight crops, of which the first two are the generator's
+            data.append("model.pretraining_images=16")
+        if group == "experiment":
+            write_large_photos(tmp_path / "photos")
+            data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
     if networks.get("splits"):  # of three sides
         data += ["model.splits=[1,1,1]", "model.rates=[1,1,1]"]
     if networks.get("labelled_per_class"):  # these photos are few
@@ -147,12 +154,12 @@ def test_other_networks_leave_a_rule_itself(model: str, key: str, value: Any, ne
 
 @pytest.mark.parametrize("network", sorted(f.stem for f in (CONF / "network").glob("*.yaml")))
 def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
-    alone = ("began", "cyclegan", "infogan", "pix2pix")  # for these rules
+    alone = ("began", "cyclegan", "deepfill", "deepfill_v1", "esrgan", "infogan", "pix2pix", "srgan")  # for these rules
     rule = found if (found := network.removesuffix("_mnist").removesuffix("_unet")) in alone else "dcgan"
     arguments = [
         f"model={rule}",
         f"network@model={network}",
-        f"data.image_size={32 if network in POWERS_OF_TWO else 28}",
+        f"data.image_size={32 if network in (*POWERS_OF_TWO, 'deepfill', 'deepfill_v1', 'esrgan') else 28}",
     ]
     module = instantiate(check(compose("train", arguments, Settings), Settings)["model"])
     latents = module.draw_latents(2, torch.Generator())

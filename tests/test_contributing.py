@@ -28,7 +28,8 @@ MODELS = sorted(Path(models.__path__[0]).glob("[!_]*.py"))
 READING = 500  # lines that say all of a model, beside the base
 LONGER = {"dpgan", "dragan", "projection", "rpgan", "sagan", "wgan_gp"}  # a little longer, with the rules they extend
 LONGER |= {"semi_supervised", "biggan", "progan", "r3gan", "stylegan2"}  # two rules; large networks
-LONGER |= {"cyclegan"}  # image pools
+LONGER |= {"cyclegan", "deepfill", "deepfill_v1"}  # image pools; two stages and their attention
+LONGER |= {"srresnet", "srgan", "esrgan"}  # a file with the networks of two papers
 
 
 def example() -> dict[str, str]:

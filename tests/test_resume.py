@@ -20,6 +20,16 @@ from tests.support import wait_for
 SMALL = {
     "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
     "dcgan": ["model=dcgan", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
+    **{
+        model: [
+            f"model={model}",
+            "data.image_size=16",
+            "model.generator.base_channels=4",
+            "model.discriminator.base_channels=2",
+            "scores.names=[diversity]",
+        ]
+        for model in ("deepfill", "deepfill_v1")
+    },
     "wgan_gp": ["model=wgan_gp", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
     "cyclegan": [  # its pools are full from the second minibatch on
         "model=cyclegan",
@@ -30,6 +40,18 @@ SMALL = {
         "model.generator.network.blocks=1",
         "model.discriminator.network.base_channels=2",
         "model.discriminator.network.levels=1",
+    ],
+    "srgan": [
+        "model=srgan",
+        "data.image_size=16",
+        "data.crops=704",
+        "model.generator.base_channels=2",
+        "model.generator.blocks=1",
+        "model.discriminator.base_channels=2",
+        "model.discriminator.hidden=4",
+        "model.perceptual=standin",
+        "model.pretraining_images=1500",  # 12 minibatches
+        "scores.names=[psnr_y]",
     ],
 }
 COMMON = [
@@ -75,6 +97,19 @@ def test_resumed_is_uninterrupted(model: str, tmp_path: Path) -> None:
     torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
     assert lines(parts) == lines(whole)
     assert {f.name for f in whole.glob("samples/*")} <= {f.name for f in parts.glob("samples/*")}
+
+
+@pytest.mark.parametrize("stops", [(5, 20), (12, 13)])
+def test_resumed_in_either_phase_and_between_them(stops: tuple[int, int], tmp_path: Path) -> None:
+    """The generator's 12 minibatches alone, and the game that follows."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole, *SMALL["srgan"], f"budget.images={MINIBATCHES * 128}")
+    train(parts, *SMALL["srgan"], f"budget.images={stops[0] * 128}")
+    for stop in (stops[1], MINIBATCHES):
+        assert run([f"checkpoint={parts}", f"budget.images={stop * 128}"]) == 0
+    assert last(whole)["counters"]["phase"] == 1
+    torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
+    assert lines(parts) == lines(whole)
 
 
 def test_a_run_started_again_in_its_folder_goes_on(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gan_lightning.schedules import Constant, Cosine, Exponential, Linear
+from gan_lightning.schedules import Constant, Cosine, Exponential, Linear, Stairs
 
 
 def test_constant() -> None:
@@ -32,6 +32,15 @@ def test_exponential() -> None:
     for _ in range(1000):  # Mirza & Osindero 2014, section 4.1
         rate = max(rate / 1.00004, 1e-6)
     assert 0.1 * Exponential(1.00004, end=1e-5)(1000) == pytest.approx(rate)
+
+
+def test_stairs() -> None:
+    stairs = Stairs([10, 20], [0.5, 0.1])
+    assert [stairs(steps) for steps in (0, 9, 10, 19, 20, 10**9)] == [1.0, 1.0, 0.5, 0.5, 0.1, 0.1]
+    with pytest.raises(ValueError, match=r"at=\[20, 10\]: every step must come after"):
+        Stairs([20, 10], [0.5, 0.1])
+    with pytest.raises(ValueError, match=r"factors=\[0.5\]: must be 2 numbers"):
+        Stairs([10, 20], [0.5])
 
 
 @pytest.mark.parametrize("schedule", [Linear(100, start=20, end=0.1), Cosine(100, end=0.1), Exponential(1.1, end=0.1)])

@@ -121,7 +121,7 @@ class Alarms(Callback):
         self._looks = self.scores.looks if self.scores else 0
 
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
-        if module.log_due:
+        if module.log_due and "D/loss" in self.metrics.last:  # a generator alone can neither lose nor give up
             self.tell(trainer, module, self.watch.line(self.metrics.last, module.won, module.counters.images))
         self.look_at_scores(trainer, module)
 

@@ -250,7 +250,7 @@ def show(made: list[records.Record]) -> None:
 
 
 def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = True) -> dict[str, float]:
-    """Means over the held-out images of everything that the two losses return, with networks in eval mode."""
+    """Means over the held-out images of all that the losses of the phase return, with networks in eval mode."""
     trained = module.generator
     module.generator = sampler(module, ema=ema).requires_grad_(True)  # penalties are of gradients
     module.log_due = True  # with the statistics
@@ -271,12 +271,10 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
         made = images_of(fakes)
         if made.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
             fakes = functional.adaptive_avg_pool2d(made, batch["image"].shape[-1])
-        for player, losses in (
-            ("D", module.discriminator_loss(batch, fakes)),
-            ("G", module.generator_loss(batch, fakes)),
-        ):
+        for player in module.phase.players:
+            losses = getattr(module, getattr(module.phase, f"{player}_loss"))(batch, fakes)
             for key, value in losses.items():
-                sums[f"{player}/{key}"] += float(value.detach()) * count
+                sums[f"{player[0].upper()}/{key}"] += float(value.detach()) * count
         images += count
         module.counters.minibatches += 1  # a new draw for the next batch
     module.generator = trained

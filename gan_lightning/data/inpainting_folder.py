@@ -75,6 +75,7 @@ class Inpainting(Translation):
         super().__init__(domains=domains, **base)
         if len(share) != 2:
             raise ValueError(f"share={list(share)}: must be two shares of the image, the smallest and the largest")
+        self.masks: str = masks
         self.holes = Holes(masks, *share)
         self.mask_seed = mask_seed
 
@@ -139,7 +140,7 @@ class InpaintingFolder(Inpainting, JitteredFolder):
         super().__init__(masks=drawn or "brush", **folder)
         if (masks == "files") != (mask_root is not None):
             raise ValueError(f"masks={masks}: data.mask_root={mask_root}: must be given for masks=files, and only then")
-        self.drawn = drawn is not None
+        self.masks, self.drawn = masks, drawn is not None
         self.mask_root = None if mask_root is None else expand(mask_root)
 
     def check(self) -> None:

@@ -308,7 +308,8 @@ class Scorer:
         }
         counters = module.counters
         network = module.ema.generator if ema and module.ema is not None else module.generator
-        estimated = f"estimated over {sampling.BLOCK * sampling.STATISTICS_BLOCKS} samples"
+        samples = sampling.BLOCK * sampling.STATISTICS_BLOCKS
+        estimated = f"estimated over {samples} samples" if module.fresh_statistics else "of training"
         common = {
             "split": self.settings.split,
             "real": self.fingerprint,

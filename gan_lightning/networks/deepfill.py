@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_max_pool2d, fold, max_pool2d, normalize, unfold
+from torch.nn.functional import adaptive_max_pool2d, fold, max_pool2d, normalize, pad, unfold
 
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
 from gan_lightning.networks.sizes import halved
@@ -151,8 +151,14 @@ def propagate(scores: Tensor, background: int, foreground: int) -> Tensor:
     return summed
 
 
+def completed(x: Tensor, filling: Tensor) -> Tensor:
+    """x (N, channels + 1, H, W), an image and its mask, with `filling` (N, channels, H, W) in the hole: exactly x
+    everywhere else."""
+    return torch.where(x[:, -1:] > 0, filling, x[:, :-1])
+
+
 class DeepFillGenerator(nn.Module):
-    """Images (N, channels, H, W) in [-1, 1] with a hole -> two fillings of the whole image, both in [-1, 1].
+    """Images in [-1, 1] with their mask, 1 in the hole, as the last channel -> the images without a hole.
 
     multiple: of which both sides must be.
     """
@@ -170,13 +176,18 @@ class DeepFillGenerator(nn.Module):
         )
         self.fine = Refinement(convolution, channels + 2 * fine_sees_mask, width, channels, output())
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, channels, H, W), mask (N, 1, H, W), 1 = hole -> coarse and fine (N, channels, H, W).
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """x (N, channels + 1, H, W) -> (N, channels, H, W), the fine result in the hole; labels are ignored."""
+        return completed(x, self.stages(x)[1])
+
+    def stages(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, channels + 1, H, W) -> two fillings of the whole image, coarse and fine (N, channels, H, W).
 
         What x holds in the hole is not looked at; outside of it the fillings need not agree with x.
         """
         check_sides(x, self.multiple)
-        seen = x * (1 - mask)
+        mask = x[:, -1:]
+        seen = x[:, :-1] * (1 - mask)
         beside = torch.cat([torch.ones_like(mask), mask], 1)  # ones tell the image from the padding of its border
         coarse = self.coarse(torch.cat([seen, beside], 1))
         filled = seen + coarse * mask
@@ -205,6 +216,18 @@ class DeepFillV1Generator(DeepFillGenerator):
         super().__init__(plain_convolution, base_channels, channels, nn.Hardtanh, fine_sees_mask=True)
 
 
+class Halving(nn.Conv2d):
+    """A convolution 5×5 with stride 2: (N, width, H, W) -> (N, next_width, H / 2, W / 2), rounded up.
+
+    A side of one pixel gets another one of zeros, which changes nothing: of an image of 1×1 PyTorch's CPU kernels for
+    bfloat16 leave parts of the weight's gradient unwritten (seen in PyTorch 2.15).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        height, width = input.shape[-2:]
+        return super().forward(pad(input, (0, int(width == 1), 0, int(height == 1))))
+
+
 class SNPatchDiscriminator(nn.Module):
     """Images (N, channels, H, W) and masks (N, 1, H, W) -> logits (N, 4 base_channels, h, w); version 2's.
 
@@ -219,7 +242,7 @@ class SNPatchDiscriminator(nn.Module):
         width = channels + 1
         for multiple in (1, 2, 4, 4, 4, 4):
             next_width = base_channels * multiple
-            layers += [spectrally_normalised(nn.Conv2d(width, next_width, 5, 2, 2)), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [spectrally_normalised(Halving(width, next_width, 5, 2, 2)), nn.LeakyReLU(0.2, inplace=True)]
             width = next_width
         self.layers = nn.Sequential(*layers)
 
@@ -238,6 +261,57 @@ class DeepFillV1Critic(Discriminator):
         layers: list[nn.Module] = []
         width = self.inputs(channels)
         for multiple in (1, 2, 4, 4):
-            layers += [nn.Conv2d(width, base_channels * multiple, 5, 2, 2), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [Halving(width, base_channels * multiple, 5, 2, 2), nn.LeakyReLU(0.2, inplace=True)]
             width = base_channels * multiple
         self.finish(nn.Sequential(*layers), width * halved(image_size, 4) ** 2)
+
+
+class DeepFillV1Critics(nn.Module):
+    """Images (N, channels, image_size, image_size) and masks (N, 1, H, W) -> logits (N, 2): of the hole, of the image.
+
+    `local` judges a square around the hole, `whole` all of the image (Yu et al. 2018, section 3).
+    """
+
+    def __init__(
+        self,
+        base_channels: PositiveInt,
+        image_size: PositiveInt,
+        channels: PositiveInt,
+        hole_size: PositiveInt | None = None,
+    ) -> None:
+        """base_channels: the width at half the size, 64 in the published code. hole_size: the side of the square; null:
+        half the image, as the paper's 128 of 256."""
+        super().__init__()
+        self.hole_size = hole_size or -(-image_size // 2)
+        if self.hole_size > image_size:
+            raise ValueError(f"hole_size={hole_size}: must be at most image_size={image_size}")
+        self.local = DeepFillV1Critic(base_channels, self.hole_size, channels)
+        self.whole = DeepFillV1Critic(base_channels, image_size, channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (N, channels, H, W), mask (N, 1, H, W), 1 = hole -> (N, 2)."""
+        return torch.stack([self.on_hole(x, mask), self.whole(x)], 1)
+
+    def on_hole(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The local critic's logits (N,)."""
+        return self.local(around_hole(x, mask, self.hole_size))
+
+
+def around_hole(x: Tensor, mask: Tensor, size: int) -> Tensor:
+    """Squares of images (N, C, H, W) with their hole in the middle, as far as borders allow: (N, C, size, size).
+
+    mask: (N, 1, H, W), 1 = hole. Of a hole that is longer than the square its middle is there. Nothing waits for the
+    device.
+    """
+    hole = mask[:, 0] > 0
+    for dim in (2, 3):
+        line = hole.any(3 - (dim - 1)).to(torch.uint8)  # (N, side), of rows and then of columns
+        side = line.shape[1]
+        first, last = line.argmax(1), side - 1 - line.flip(1).argmax(1)
+        start = ((first + last + 1 - size) // 2).clamp(0, side - size)
+        places = start[:, None] + torch.arange(size, device=x.device)  # (N, size)
+        places = places[:, None, :, None] if dim == 2 else places[:, None, None, :]
+        shape = list(x.shape)
+        shape[dim] = size
+        x = x.gather(dim, places.expand(shape))
+    return x

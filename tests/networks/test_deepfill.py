@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from gan_lightning.networks.deepfill import (
     DeepFillV1Critic,
+    DeepFillV1Critics,
     DeepFillV1Generator,
     DeepFillV2Generator,
     GatedConvolution,
+    Halving,
     SNPatchDiscriminator,
+    around_hole,
+    completed,
     contextual_attention,
 )
 from tests.support import count
@@ -29,15 +33,19 @@ def hole(size: int, count: int = 1) -> Tensor:
     return masks
 
 
+def with_mask(images: Tensor, masks: Tensor) -> Tensor:
+    return torch.cat([images, masks], 1)
+
+
 def test_parameter_counts() -> None:
     """PyTorch ports of the published code: nipponjo/deepfillv2-pytorch and daa233/generative-inpainting-pytorch."""
     with torch.device("meta"):
         two, one = DeepFillV2Generator(48, 3), DeepFillV1Generator(32, 3)
-        local, whole = DeepFillV1Critic(64, 128, 3), DeepFillV1Critic(64, 256, 3)
+        critics = DeepFillV1Critics(64, 256, 3)
         patches = SNPatchDiscriminator(64, 3)
     assert (count(two.coarse), count(two.fine)) == (1_631_151, 2_421_327)
     assert (count(one.coarse), count(one.fine)) == (1_448_227, 2_153_315)
-    assert (count(local), count(whole)) == (2_684_289, 2_733_441)
+    assert (count(critics.local), count(critics.whole)) == (2_684_289, 2_733_441)
     widths = [4, 64, 128, 256, 256, 256, 256]
     kernels = sum(25 * a * b + b for a, b in pairwise(widths))
     assert count(patches) == kernels == 5_946_816
@@ -141,7 +149,7 @@ def test_shapes_and_range(network: Any, height: int, width: int) -> None:
     torch.manual_seed(0)
     generator, masks = network(8, 3), torch.zeros(2, 1, height, width)
     masks[:, :, : height // 2] = 1
-    for filled in generator(10 * torch.randn(2, 3, height, width), masks):
+    for filled in generator.stages(with_mask(10 * torch.randn(2, 3, height, width), masks)):
         assert filled.shape == (2, 3, height, width)
         assert filled.abs().max() <= 1
 
@@ -152,14 +160,34 @@ def test_what_lies_in_the_hole_is_not_looked_at(network: Any) -> None:
     generator, images, masks = network(8, 3), torch.randn(2, 3, 32, 32), hole(32, 2)
     others = torch.where(masks > 0, torch.randn(2, 3, 32, 32), images)
     assert not torch.equal(others, images)
-    torch.testing.assert_close(generator(others, masks), generator(images, masks))
+    torch.testing.assert_close(generator(with_mask(others, masks)), generator(with_mask(images, masks)))
+
+
+@pytest.mark.parametrize("network", GENERATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_known_pixels_stay_exactly_as_they_are(network: Any, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    generator, images, masks = network(8, 3), torch.randn(2, 3, 32, 32), hole(32, 2)
+    x = with_mask(images, masks)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        made, (_, fine) = generator(x), generator.stages(x)
+    known = (masks == 0).expand_as(images)
+    assert torch.equal(made[known], images[known])
+    assert torch.equal(made[~known], fine[~known].float())
+    assert not torch.equal(fine[known].float(), images[known])
+
+
+def test_a_filling_that_is_not_a_number_stays_in_the_hole() -> None:
+    x, masks = torch.ones(1, 3, 8, 8), hole(8)
+    made = completed(with_mask(x, masks), torch.full((1, 3, 8, 8), torch.nan))
+    assert made.isnan().sum() == 3 * masks.sum()
 
 
 @pytest.mark.parametrize("network", GENERATORS)
 def test_both_stages_learn_from_the_fine_result(network: Any) -> None:
     torch.manual_seed(0)
     generator = network(8, 3)
-    generator(torch.randn(2, 3, 32, 32), hole(32, 2))[1].sum().backward()
+    generator(with_mask(torch.randn(2, 3, 32, 32), hole(32, 2))).sum().backward()
     assert all(parameter.grad is not None for parameter in generator.parameters())
     assert (
         generator.coarse[0]
@@ -171,7 +199,7 @@ def test_both_stages_learn_from_the_fine_result(network: Any) -> None:
 @pytest.mark.parametrize("network", GENERATORS)
 def test_what_generators_cannot_be(network: Any) -> None:
     with pytest.raises(ValueError, match=r"36×32.*multiples of 8"):
-        network(8, 3)(torch.zeros(1, 3, 36, 32), torch.zeros(1, 1, 36, 32))
+        network(8, 3)(torch.zeros(1, 4, 36, 32))
     with pytest.raises(ValueError, match=r"base_channels=3\b.*multiple of"):
         network(3, 3)
 
@@ -193,9 +221,59 @@ def test_the_discriminator_of_patches_sees_the_mask() -> None:
     assert not torch.allclose(discriminator(images, hole(64)), discriminator(images, 1 - hole(64)))
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3), (2, 1), (5, 4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_halving_is_a_convolution_with_all_of_its_gradients(height: int, width: int, layout: Any) -> None:
+    """In bfloat16 too, where the memory of what is left unwritten may hold anything."""
+    torch.manual_seed(0)
+    layer, x = Halving(16, 16, 5, 2, 2).to(memory_format=layout), torch.randn(16, 16, height, width)
+    expected = nn.functional.conv2d(x, layer.weight, layer.bias, 2, 2)
+    torch.testing.assert_close(layer(x), expected)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), layer.weight)
+    unused = [torch.full((16 * 16 * 25 * times,), torch.nan) for times in (1, 2, 4)]
+    del unused
+    with torch.autocast("cpu", torch.bfloat16):
+        made = layer(x.to(memory_format=layout))
+    (found,) = torch.autograd.grad(made.float().square().sum(), layer.weight)
+    torch.testing.assert_close(found, gradient, atol=0.02 * float(gradient.abs().max()), rtol=0)
+
+
 @pytest.mark.parametrize("image_size", [32, 50])
 def test_critics_judge_the_hole_and_the_image(image_size: int) -> None:
     torch.manual_seed(0)
     critic, images = DeepFillV1Critic(2, image_size, 3), torch.randn(3, 3, image_size, image_size)
     assert critic(images).shape == (3,)
     torch.testing.assert_close(critic(images)[:2], critic(images[:2]))
+
+
+@pytest.mark.parametrize(
+    ("top", "left", "height", "width", "corner"),
+    [
+        (5, 8, 4, 6, (3, 7)),  # the box's middle is the square's
+        (0, 0, 4, 4, (0, 0)),
+        (12, 10, 4, 6, (8, 8)),
+        (6, 0, 1, 16, (2, 4)),  # longer than the square
+    ],
+)
+def test_the_local_critic_sees_a_square_around_the_hole(
+    top: int, left: int, height: int, width: int, corner: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    images, masks = torch.randn(3, 2, 16, 16), torch.zeros(3, 1, 16, 16)
+    masks[0, :, 7:9, 7:9] = 1  # each image has its own
+    masks[1, :, top : top + height, left : left + width] = 1
+    masks[2, :, 15, 15] = 1
+    row, column = corner
+    expected = [images[0, :, 4:12, 4:12], images[1, :, row : row + 8, column : column + 8], images[2, :, 8:, 8:]]
+    assert torch.equal(around_hole(images, masks, 8), torch.stack(expected))
+
+
+def test_both_critics_judge_beside_each_other() -> None:
+    torch.manual_seed(0)
+    critics, images, masks = DeepFillV1Critics(2, 32, 3), torch.randn(2, 3, 32, 32), hole(32, 2)
+    assert critics.hole_size == 16
+    logits = critics(images, masks)
+    torch.testing.assert_close(logits[:, 0], critics.local(around_hole(images, masks, 16)))
+    torch.testing.assert_close(logits[:, 1], critics.whole(images))
+    with pytest.raises(ValueError, match="hole_size=33: must be at most image_size=32"):
+        DeepFillV1Critics(2, 32, 3, hole_size=33)

@@ -16,12 +16,23 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3)])
 def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> None:
-    if image_size == 28 and name in POWERS_OF_TWO:
-        image_size = 32 if name in TRANSLATORS else 16  # whose patches have to fit
-    config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels}})
+    if image_size == 28 and name in (*POWERS_OF_TWO, "esrgan"):
+        image_size = 32 if name in (*TRANSLATORS, "esrgan") else 16  # whose patches have to fit
+    config = OmegaConf.create({"data": {"image_size": image_size, "channels": channels, "scale": 4}})
     config.model = OmegaConf.merge({"classes": 0}, OmegaConf.load(FOLDER / f"{name}.yaml"))
     generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
-    beside = (2, channels, image_size, image_size) if name in TRANSLATORS else (2, generator.latent_size)
+    if name.startswith("deepfill"):  # which are given a mask too, and sides that are multiples of 8
+        size = image_size + -image_size % 8
+        assert generator.eval()(torch.zeros(2, channels + 1, size, size)).shape == (2, channels, size, size)
+        images, mask = torch.zeros(2, channels, image_size, image_size), torch.ones(2, 1, image_size, image_size)
+        assert discriminator(images, mask).shape[:2] == ((2, 2) if name == "deepfill_v1" else (2, 256))
+        return
+    if name in ("srgan", "esrgan"):
+        beside = 2, channels, image_size // 4, image_size // 4
+    elif name in TRANSLATORS:
+        beside = 2, channels, image_size, image_size
+    else:
+        beside = 2, generator.latent_size
     images = generator.eval()(torch.randn(beside))
     assert images.shape == (2, channels, image_size, image_size)
     others = {"began": images.shape, "infogan": (2, 13), "infogan_mnist": (2, 13)}  # restored, with codes
