@@ -32,6 +32,7 @@ class Translator(GAN):
     own_metrics = ("l1", "psnr", "ssim")
     used_by = "translate checkpoint={} input=<an image or a folder>"
     kinds: tuple[str, ...] = ("pairs",)  # of data that it can be trained on (data/translation.py)
+    fresh_statistics = False  # samples and scores are of what `translate` does
     takes_masks = False  # the last of the input channels is a mask, 1 in the hole
 
     def __init__(self, input_channels: PositiveInt, input_size: PositiveInt, **base: Any) -> None:

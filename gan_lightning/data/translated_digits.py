@@ -64,6 +64,7 @@ class UnpairedDigits(Translation, Digits):
     """
 
     kind = "unpaired"
+    extractor = "objects"  # to that of digits all negatives look alike
 
     def __init__(
         self,

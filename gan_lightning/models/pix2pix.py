@@ -3,7 +3,9 @@
 The discriminator is shown an image beside the one that it was made of, patch by patch; the generator fools it and stays
 near the truth in L1.
 
-Differs from the paper: samples and translations come from a moving average of the generator (`model.ema=null`: not).
+Differs from the paper: samples and translations come from a moving average of the generator (`model.ema=null`: not),
+whose BatchNorm takes the averages of training; single images, as the paper trains with, are best translated with their
+own statistics (`model.generator.statistics=image`).
 """
 
 from typing import Any
@@ -12,7 +14,10 @@ import torch
 from torch import Tensor
 
 from gan_lightning.adversarial import Batch, Fakes, Latents
+from gan_lightning.data.base import ImageData, say
+from gan_lightning.ema import batch_norms
 from gan_lightning.losses import Losses
+from gan_lightning.networks.translator import NormOfEach
 from gan_lightning.translation import Translator
 from gan_lightning.types import NonNegativeFloat
 
@@ -32,6 +37,16 @@ class Pix2Pix(Translator):
         self.won = self.won / 2 if self.won else None
         self.l1_weight = l1_weight
         self.adversarial_weight = adversarial_weight
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        data: ImageData = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        size = data.minibatch_size(self.trainer.world_size, self.step.accumulate)
+        alone = any(isinstance(module, NormOfEach) for module in self.generator.modules())
+        if alone and size > 1:
+            say(f"model.generator.statistics=image: is for minibatches of one image, and they have {size}: use running")
+        if size == 1 and batch_norms(self.generator):
+            say("model.generator.statistics=running: minibatches have one image: image translates as it is trained")
 
     def patches(self, images: Tensor, inputs: Tensor) -> Tensor:
         """Logits of all patches of images (N, C, H, W) made of inputs (N, C', H, W): (N · patches,)."""

@@ -44,7 +44,6 @@ class SRGAN(Translator):
 
     own_metrics = ("l1", "psnr", "ssim", "psnr_y", "ssim_y")
     kinds = ("small",)
-    fresh_statistics = False  # held-out images are few, and `translate` has none
 
     def __init__(
         self,

@@ -14,13 +14,28 @@ from gan_lightning.types import PositiveInt
 TranslatorNorm = Literal["batch", "instance"]
 
 
+class NormOfEach(nn.BatchNorm2d):
+    """BatchNorm whose eval mode takes the statistics of each image by itself: (N, C, H, W) -> the same.
+
+    Trained with single images both modes are one.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(input)
+        return nn.functional.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
 def norm_of(norm: TranslatorNorm, channels: int, running: bool = True) -> nn.Module:
     """BatchNorm, or InstanceNorm without scale and shift: (N, channels, H, W) -> the same.
 
-    running: BatchNorm keeps statistics for eval mode; otherwise it always takes the minibatch's.
+    running: BatchNorm keeps statistics for eval mode; otherwise it takes those of each image there.
     """
     if norm == "batch":
-        return nn.BatchNorm2d(channels, track_running_stats=running)
+        return nn.BatchNorm2d(channels) if running else NormOfEach(channels)
     return nn.InstanceNorm2d(channels)
 
 

@@ -39,14 +39,14 @@ class UNetGenerator(nn.Module):
         norm: TranslatorNorm = "batch",
         dropout: Fraction = 0.5,
         noise: Literal["always", "training"] = "always",
-        statistics: Literal["minibatch", "running"] = "minibatch",
+        statistics: Literal["running", "image"] = "running",
     ) -> None:
         """base_channels: the width at half the image size, 64 in the paper.
 
         dropout: of the three innermost layers of the decoder; 0: none. noise: "always" keeps dropout on in eval mode,
         where it is the generator's only noise (section 3.1); "training" makes eval mode deterministic. statistics: what
-        BatchNorm takes in eval mode; "minibatch" as the paper does at test (section 3.3), where an image's result
-        depends on those beside it; "running" takes the averages of training.
+        BatchNorm takes in eval mode: "running" the averages of training; "image" those of each image by itself, as the
+        paper, which trains and tests with single images, has it (section 3.3).
         """
         super().__init__()
         self.noise: Literal["always", "training"] = noise

@@ -17,7 +17,7 @@ from gan_lightning.metrics.records import lines
 from gan_lightning.models.pix2pix import Pix2Pix
 from gan_lightning.networks.patch import PatchDiscriminator
 from gan_lightning.networks.unet import UNetGenerator
-from tests.support import game
+from tests.support import fit, game
 
 
 def translator(**settings: Any) -> Any:
@@ -100,6 +100,25 @@ def test_columns_of_any_sizes_and_channels_are_shown_side_by_side() -> None:
     assert picture.shape[1] == picture[0, :, 4].shape[0]
     assert (picture[:, 4:36, 4:36] == 128).all()
     assert (picture[:, 4:36, 38:70] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "size", "message"),
+    [
+        ("image", 4, "statistics=image: is for minibatches of one image, and they have 4: use running"),
+        ("running", 1, "statistics=running: minibatches have one image: image translates as it is trained"),
+        ("image", 1, ""),
+        ("running", 4, ""),
+    ],
+)
+def test_statistics_that_do_not_suit_the_minibatches_are_told(
+    statistics: Any, size: int, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = translator(generator=UNetGenerator(4, 16, 1, 1, noise="training", statistics=statistics))
+    data = PairedDigits(batch_size=size, image_size=16, channels=1, seed=0, subset=0.02)
+    fit(module, data, tmp_path, max_epochs=1)
+    assert message in caplog.text
+    assert ("statistics=" in caplog.text) == bool(message)
 
 
 def test_data_of_another_kind_is_refused() -> None:

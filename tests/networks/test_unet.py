@@ -83,9 +83,12 @@ def test_dropout_is_in_the_three_innermost_levels(image_size: int) -> None:
     assert not any(isinstance(layer, nn.Dropout) for layer in unet(dropout=0).modules())
 
 
-def test_batch_norm_takes_the_minibatchs_statistics_in_eval_mode() -> None:
-    generator, images = unet(noise="training").eval(), torch.randn(4, 1, 16, 16)
-    assert not torch.allclose(generator(images)[:2], generator(images[:2]), atol=1e-4)
+def test_batch_norm_takes_each_images_statistics_in_eval_mode() -> None:
+    """So that eval mode is training mode with that image alone."""
+    generator, images = unet(noise="training", statistics="image", dropout=0), torch.randn(4, 1, 16, 16)
+    alone = torch.cat([generator(image[None]) for image in images])
+    assert not torch.allclose(generator(images), alone, atol=1e-4)
+    torch.testing.assert_close(generator.eval()(images), alone)
     assert not list(generator.buffers())
 
 
