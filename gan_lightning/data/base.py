@@ -42,7 +42,7 @@ class ImageData(LightningDataModule):
     extractor = "objects"  # what scores see these images with, where nothing else is asked for (metrics/extractors.py)
     score_images = 10000  # most real images that scores are made of, where nothing else is asked for
     scores: tuple[str, ...] | None = None  # made where none are named; None: those that suit images
-    score_samples: int | None = None  # and of so many samples; None: as many as real images
+    score_samples: Any = None  # and of so many samples; None: as many as real images
     pictures = True  # samples can be shown one by one
     most_shown = 1024  # samples in one picture
     mirrored: tuple[str, ...] = ("image", "input", "mask")  # what a flip of a batch mirrors, all of it together

@@ -39,6 +39,11 @@ class Translation(ImageData):
         self.input_size = self.image_size
 
     @property
+    def score_samples(self) -> int:
+        """One of each image that samples are of: again and again they would be alike."""
+        return len(self.examples) or len(self.train)
+
+    @property
     def values(self) -> int:
         return super().values + self.input_channels * self.input_size**2
 

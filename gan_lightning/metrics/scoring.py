@@ -175,7 +175,9 @@ class Scorer:
         self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
         automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
         # points often begin further apart than real ones, and the right way is nearer
-        self.glanced: list[Name] = [*(["diversity"] if data.pictures else []), *(["modes"] if self.sizes[1] else [])]
+        self.glances = min(GLANCED, data.score_samples or GLANCED)
+        varied = data.pictures and self.glances > 1
+        self.glanced: list[Name] = [*(["diversity"] if varied else []), *(["modes"] if self.sizes[1] else [])]
         self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake, automatic)
         self.path_length = "path_length" in (settings.names or [])
         if self.path_length:
@@ -259,8 +261,8 @@ class Scorer:
         return found
 
     def glance(self, module: AdversarialModule) -> dict[str, float]:
-        """Diversity and missing modes from GLANCED samples alone, for the alarms; on all processes."""
-        fakes = self.fake(module, GLANCED)
+        """Diversity and missing modes from GLANCED samples, or fewer, for the alarms; on all processes."""
+        fakes = self.fake(module, self.glances)
         if world()[0]:
             return from_first(None)
         found = compute(self.glanced, self.real, fakes, self.settings.seed)

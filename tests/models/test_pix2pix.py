@@ -14,6 +14,7 @@ from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.errors import UserError
 from gan_lightning.losses import cross_entropy
 from gan_lightning.metrics.records import lines
+from gan_lightning.metrics.scoring import Scorer, ScoreSettings
 from gan_lightning.models.pix2pix import Pix2Pix
 from gan_lightning.networks.patch import PatchDiscriminator
 from gan_lightning.networks.unet import UNetGenerator
@@ -126,6 +127,21 @@ def test_data_of_another_kind_is_refused() -> None:
         translator().check_data(UnpairedDigits(batch_size=8, image_size=16, channels=1, seed=0))
     with pytest.raises(UserError, match="data: Digits has single images, and Pix2Pix needs pairs"):
         translator().check_data(Digits(batch_size=8, image_size=16, channels=1, seed=0))
+
+
+def test_no_held_out_image_is_scored_twice() -> None:
+    """Or pairs of samples, which diversity is of, could be pairs of one image."""
+    module, data = translator(), digits()
+    module.show(data)
+    scorer = Scorer(ScoreSettings(), data)
+    assert scorer.n_fake == len(data.held_out) == 359
+    assert scorer.glances == 256
+    data.held_out = data.held_out.subset(torch.arange(64))
+    scorer = Scorer(ScoreSettings(), data)
+    assert (scorer.n_fake, scorer.glances) == (64, 64)
+    assert scorer.glance(module)["diversity"] > 0
+    data.held_out = data.held_out.subset(torch.arange(1))
+    assert "diversity" not in Scorer(ScoreSettings(names=["modes"]), data).glance(module)
 
 
 def test_its_scores_are_of_held_out_pairs() -> None:
