@@ -9,6 +9,7 @@ Differs from the paper: without the user's sketch; samples and translations come
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_lightning.adversarial import Batch, Fakes, Latents
@@ -22,14 +23,20 @@ class DeepFill(Inpainter):
 
     Args:
         l1_weight: of the L1 distance of the coarse and of the fine result, whole images, to the truth.
+        hole_weight: an error in the hole counts so many times; 1 in the paper.
         adversarial_weight: of the GAN's loss; 0: L1 alone, and the discriminator only looks on.
     """
 
     def __init__(
-        self, l1_weight: NonNegativeFloat = 1.0, adversarial_weight: NonNegativeFloat = 1.0, **base: Any
+        self,
+        l1_weight: NonNegativeFloat = 1.0,
+        hole_weight: NonNegativeFloat = 1.0,
+        adversarial_weight: NonNegativeFloat = 1.0,
+        **base: Any,
     ) -> None:
         super().__init__(**base)
         self.l1_weight = l1_weight
+        self.hole_weight = hole_weight
         self.adversarial_weight = adversarial_weight
 
     def places(self, images: Tensor, mask: Tensor) -> Tensor:
@@ -46,6 +53,7 @@ class DeepFill(Inpainter):
     def generator_loss(self, batch: Batch, fakes: Fakes) -> Losses:
         on_real = self.places(batch["image"], batch["mask"]) if self.pair.needs_real else None
         fooling = self.pair.generator(on_real, self.places(fakes["image"], batch["mask"]))["loss"]
-        coarse, fine = ((fakes[stage] - batch["image"]).abs().mean() for stage in ("coarse", "fine"))
+        weights = torch.where(batch["mask"] > 0, self.hole_weight, 1.0)
+        coarse, fine = ((weights * (fakes[stage] - batch["image"]).abs()).mean() for stage in ("coarse", "fine"))
         total = self.adversarial_weight * fooling + self.l1_weight * (coarse + fine)
         return {"loss": total, "loss_adversarial": fooling, "l1_coarse": coarse, "l1": fine}

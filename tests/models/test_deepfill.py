@@ -100,6 +100,9 @@ def test_version_twos_losses_are_their_formulas(weight: float) -> None:
     torch.testing.assert_close(module.discriminator_loss(batch, fakes)["loss"], expected)
     l1 = sum((fakes[stage] - batch["image"]).abs().mean() for stage in ("coarse", "fine"))
     torch.testing.assert_close(module.generator_loss(batch, fakes)["loss"], -weight * on_fake.mean() + 3 * l1)
+    module.hole_weight, errors = 5.0, [(fakes[stage] - batch["image"]).abs() for stage in ("coarse", "fine")]
+    heavier = sum(error.mean() + 4 * (error * batch["mask"]).mean() for error in errors)
+    torch.testing.assert_close(module.generator_loss(batch, fakes)["loss"], -weight * on_fake.mean() + 3 * heavier)
 
 
 @RULES
