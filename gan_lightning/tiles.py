@@ -10,16 +10,19 @@ from torch.nn import functional
 Network = Callable[[Tensor], Tensor]  # (1, C, H, W) -> (1, C', s·H, s·W)
 
 
-def padded(network: Network, image: Tensor, multiple: int) -> Tensor:
-    """`network` of an image (1, C, H, W) of any size: edges are repeated up to a multiple, what follows is cut off."""
+def padded(network: Network, image: Tensor, multiple: int, smallest: int = 1) -> Tensor:
+    """`network` of an image (1, C, H, W) of any size: edges are repeated up to a multiple, what follows is cut off.
+
+    smallest: a multiple as well; sides have so many pixels or more.
+    """
     height, width = image.shape[-2:]
-    right, below = -width % multiple, -height % multiple
+    below, right = (max(-side % multiple, smallest - side) for side in (height, width))
     made = network(functional.pad(image, (0, right, 0, below), mode="replicate"))
     scale = made.shape[-1] // (width + right)
     return made[..., : scale * height, : scale * width]
 
 
-def tiled(network: Network, image: Tensor, multiple: int, tile: int, overlap: int) -> Tensor:
+def tiled(network: Network, image: Tensor, multiple: int, tile: int, overlap: int, smallest: int = 1) -> Tensor:
     """The same in tiles of at most `tile` pixels a side, neighbours sharing `overlap`: (1, C, H, W) -> (1, C', sH, sW).
 
     The outer quarter of the shared pixels, which saw too little of the image, is left out, and one tile fades into the
@@ -28,13 +31,13 @@ def tiled(network: Network, image: Tensor, multiple: int, tile: int, overlap: in
     """
     if overlap >= tile:
         raise ValueError(f"overlap={overlap}: must be less than tile={tile}")
-    rows, columns = (starts(side, tile, overlap) for side in image.shape[-2:])
+    rows, columns = (starts(side, tile, overlap, multiple) for side in image.shape[-2:])
     if len(rows) == len(columns) == 1:
-        return padded(network, image, multiple)
+        return padded(network, image, multiple, smallest)
     made = weights = torch.empty(0)
     for top, left in product(rows, columns):
         part = image[..., top : top + tile, left : left + tile]
-        found = padded(network, part, multiple)
+        found = padded(network, part, multiple, smallest)
         scale = found.shape[-1] // part.shape[-1]
         if not made.numel():
             made = found.new_zeros(*found.shape[:2], scale * image.shape[-2], scale * image.shape[-1])
@@ -48,10 +51,16 @@ def tiled(network: Network, image: Tensor, multiple: int, tile: int, overlap: in
     return made / weights
 
 
-def starts(side: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin, the last one at the end of the side."""
-    last = max(side - tile, 0)
-    return [*range(0, last, tile - overlap), last]
+def starts(side: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """Where tiles begin, the last one so that it reaches the end of the side.
+
+    At multiples, where tiles are large enough: a network that halves an image and doubles it makes something else of
+    one that is moved by less.
+    """
+    last, step = max(side - tile, 0), tile - overlap
+    if step >= multiple:
+        last, step = last + -last % multiple, step // multiple * multiple
+    return [*range(0, last, step), last]
 
 
 def fade(start: int, size: int, side: int, overlap: int, scale: int) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,7 @@ def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -
         (["real={photos}", "fake={broken}", "scores.names=[kid]"], "broken.png"),
         (["checkpoint={run}", "scores.names=[psnr]"], "psnr"),
         (["checkpoint={run}", "output=not-there/scores.jsonl"], "output=not-there/scores.jsonl: there is no folder"),
+        (["real={large}", "fake={photos}", "scores.names=[kid]"], "decompression bomb"),
         (["real={photos}", "fake={photos}", "ema=false"], "ema=false: says something of a model"),
         (["real={photos}", "fake={photos}", "truncation=1"], "truncation=1: says something of a model"),
         (["checkpoint={run}", "truncation=[]"], "truncation=[]: give one number or several"),
@@ -169,17 +171,23 @@ def test_pictures_beside_samples_are_no_samples(trained: Path, tmp_path: Path) -
         (["checkpoint={run}", "data=mnist"], "data=mnist"),
     ],
 )
-def test_bad_input(arguments: list[str], fragment: str, trained: Path, tmp_path: Path) -> None:
+def test_bad_input(
+    arguments: list[str], fragment: str, trained: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    """Said before any work is done."""
     places = {"photos": write(tmp_path / "photos", digits()[:30]), "run": trained}
     for name in ("empty", "broken", "prepared"):
         (tmp_path / name).mkdir()
         places[name] = tmp_path / name
     (tmp_path / "prepared" / "prepared.json").touch()
+    places["large"] = write(tmp_path / "large", torch.zeros(1, 40, 40, dtype=torch.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     for index in range(30):
         (tmp_path / "broken" / f"{index}-broken.png").write_bytes(b"not an image")
     with pytest.raises(UserError) as error:
         evaluate.run([argument.format(**places) for argument in arguments])
     assert fragment in str(error.value)
+    assert not capsys.readouterr().out
 
 
 # ---- the nearest training images ------------------------------------------------------------------------------------

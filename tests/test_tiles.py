@@ -38,6 +38,17 @@ def test_tiles_of_a_network_that_enlarges() -> None:
     torch.testing.assert_close(tiled(up, image, 1, tile=32, overlap=8), up(image))
 
 
+@pytest.mark.parametrize("width", [200, 201, 202, 203])
+def test_tiles_of_a_network_that_halves_and_doubles(width: int) -> None:
+    """It makes something else of an image that is moved by less than its multiple: tiles begin where it would."""
+    torch.manual_seed(0)
+    halved = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU())
+    network = nn.Sequential(*halved, nn.ConvTranspose2d(4, 4, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(4, 1, 4, 2, 1))
+    image = torch.rand(1, 1, 90, width)
+    for tile, overlap in ((64, 32), (66, 33), (40, 35)):
+        torch.testing.assert_close(tiled(network, image, 4, tile, overlap), padded(network, image, 4))
+
+
 def test_no_seams_where_tiles_disagree() -> None:
     """Each tile in a grey of its own: from one to the next it goes in small steps."""
     image = torch.linspace(0, 1, 200).expand(1, 1, 40, 200)
@@ -45,6 +56,19 @@ def test_no_seams_where_tiles_disagree() -> None:
     greys = made[0, 0, 20]
     assert greys.max() - greys.min() > 0.6
     assert greys.diff().abs().max() < 2 * (32 / 200) / 16  # neighbours differ by 32 / 200, over 16 pixels
+
+
+def test_sides_are_not_shorter_than_the_network_bears() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def network(x: Tensor) -> Tensor:
+        seen.append(tuple(x.shape[-2:]))
+        return x
+
+    for size in ((1, 3), (4, 40), (9, 12)):
+        image = torch.rand(1, 1, *size)
+        torch.testing.assert_close(tiled(network, image, 4, tile=32, overlap=8, smallest=8), image)
+    assert seen == [(8, 8), (8, 32), (8, 32), (12, 12)]
 
 
 def test_tiles_must_advance() -> None:

@@ -78,6 +78,19 @@ def test_a_folder_of_masks(module: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "more").exists()
 
 
+def test_masks_of_images_of_one_name_in_two_folders(module: Any, tmp_path: Path) -> None:
+    image, one = colours(16, 16), box(16, 16)
+    for name, mask in (("one", one), ("two", np.flip(one).copy())):
+        write(tmp_path / "photos" / name / "a.png", image)
+        write(tmp_path / "masks" / name / "a.png", mask)
+    ask(f"input={tmp_path / 'photos'}", f"mask={tmp_path / 'masks'}")
+    check(tmp_path / "photos_translated" / "one" / "a.png", image, one)
+    check(tmp_path / "photos_translated" / "two" / "a.png", image, np.flip(one))
+    write(tmp_path / "masks" / "one" / "a.bmp", one)
+    with pytest.raises(UserError, match=r"a\.png and a\.bmp have one name"):
+        ask(f"input={tmp_path / 'photos'}", f"mask={tmp_path / 'masks'}", "overwrite=true")
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

@@ -20,7 +20,7 @@ from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.decoding import Unreadable, open_image
+from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
 from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
 from gan_lightning.errors import UserError
@@ -84,6 +84,7 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     module = load_module(path, config).to(device)
     module.show(data)
     scorer = Scorer(how, data).to(device)
+    scorer.asked(module)  # refuses what cannot be made, now
     asked = settings["truncation"]
     truncations = asked if isinstance(asked, list) else [asked or how.truncation]
     for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
@@ -157,8 +158,9 @@ def files(key: str, folder: Path) -> list[Path]:
 def read(path: Path) -> Tensor:
     """Pixels uint8 (1, 3, H, W). Raises UserError for a file that cannot be read."""
     try:
-        image = np.array(open_image(path).convert("RGB"))
-    except (Unreadable, OSError, SyntaxError, ValueError) as error:
+        with why_unreadable():
+            image = np.array(open_image(path).convert("RGB"))
+    except (Unreadable, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     return torch.from_numpy(image).permute(2, 0, 1)[None]
 

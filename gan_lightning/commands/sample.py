@@ -25,6 +25,7 @@ from gan_lightning.films import Video
 from gan_lightning.latents import Layers
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, sampler
+from gan_lightning.translation import Translator
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 NEAREST_MOST = 128  # pairs in nearest.png
@@ -61,6 +62,11 @@ def run(arguments: list[str]) -> int:
         settings["interpolate"] = "latents"
     config = stored_config(Path(settings["checkpoint"]), moved)
     module = load_module(Path(settings["checkpoint"]), config).to(choose_device(settings["accelerator"]))
+    if isinstance(module, Translator):
+        kind = type(module).__name__
+        raise UserError(
+            f"checkpoint={settings['checkpoint']}: {kind} makes images of images: use the translate command"
+        )
     chosen = chosen_classes(module, settings["label"])
     find_contradictions(module, settings, chosen)
     data: ImageData = instantiate(config["data"])

@@ -1,20 +1,20 @@
 """Translates images of any size with a trained image-to-image model."""
 
 import glob
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
 from rich import progress
 from rich.console import Console
 from torch import Tensor
 
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
 from gan_lightning.config import check, compose
-from gan_lightning.data.decoding import Unreadable, open_image, open_upright
+from gan_lightning.data.decoding import Unreadable, open_image, open_upright, why_unreadable
 from gan_lightning.data.inpainting_folder import HOLE
 from gan_lightning.data.listing import is_image, walk
 from gan_lightning.data.pixels import save_image, to_float
@@ -61,22 +61,25 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"mask={settings['mask']}: {type(module).__name__} fills no holes: leave it out")
     network = module.translating(settings["ema"], settings["direction"])
     channels = module.channels_given(settings["direction"])
-    masks = masks_of([file for file, _ in pairs], settings["mask"]) if module.takes_masks else {}
-    whole = partial(
-        tiled, network, multiple=getattr(network, "multiple", 1), tile=settings["tile"], overlap=settings["overlap"]
-    )
+    masks = masks_of([file for file, _ in pairs], settings["input"], settings["mask"]) if module.takes_masks else {}
+    sides = {"multiple": getattr(network, "multiple", 1), "smallest": getattr(network, "smallest", 1)}
+    whole = partial(tiled, network, tile=settings["tile"], overlap=settings["overlap"], **sides)
     unreadable: dict[Path, str] = {}
     with torch.no_grad(), progress.Progress(disable=not Console().is_terminal, transient=True) as bar:
         for file, target in bar.track(pairs, description="translating"):
             try:
-                image = with_hole(file, channels - 1, masks[file]) if module.takes_masks else read(file, channels)
-                image = image.to(module.device)
-            except (Unreadable, UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+                with why_unreadable():
+                    image = with_hole(file, channels - 1, masks[file]) if module.takes_masks else read(file, channels)
+            except (Unreadable, OSError) as error:
                 unreadable[file] = str(error).partition("\n")[0]
                 continue
             torch.manual_seed(stream_seed(settings["seed"], "translate", file.name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            save_image(whole(image)[0].cpu(), target)
+            made = whole(image.to(module.device))[0].cpu()
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                save_image(made, target)
+            except OSError as error:
+                raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
     print(f"{len(pairs) - len(unreadable)} images: {pairs[0][1].parent}")
     if unreadable:
         listed = "".join(f"\n  {file}: {reason}" for file, reason in unreadable.items())
@@ -85,11 +88,18 @@ def run(arguments: list[str]) -> int:
 
 
 def destinations(given: Path, output: Path | None) -> list[tuple[Path, Path]]:
-    """Each image and where its translation goes. Raises UserError where there is none, or two go to one place."""
+    """Each image and where its translation goes.
+
+    Raises UserError where there is none, where two go to one place or one to where images come from, and for places
+    that cannot be written to.
+    """
     source = expand(given)
     if source.is_dir():
         files = [file for file in walk(source) if is_image(file)]
-        root = expand(output) if output else source.with_name(f"{source.name}_translated")
+        named = source if source.name not in ("", "..") else Path(os.path.abspath(source))
+        root = expand(output) if output else named.parent / f"{named.name}_translated"
+        if Path(os.path.realpath(root)).is_relative_to(os.path.realpath(source)):
+            raise UserError(f"output={root}: lies in input={given}, whose images would be its own; choose another")
         pairs = [(file, (root / file.relative_to(source)).with_suffix(".png")) for file in files]
     else:
         files = [source] if source.is_file() else [Path(name) for name in sorted(glob.glob(str(source)))]
@@ -101,17 +111,25 @@ def destinations(given: Path, output: Path | None) -> list[tuple[Path, Path]]:
     if not pairs:
         raise UserError(f"input={given}: no such file, and no images in it")
     places: dict[Path, Path] = {}
+    sources = {os.path.realpath(file) for file, _ in pairs}
     for file, target in pairs:
+        if os.path.realpath(target) in sources:
+            raise UserError(f"{target}: is to be translated, and {file.name} would replace it: choose another output")
         if target in places:
             raise UserError(f"{file}: and {places[target].name} would both become {target}")
         places[target] = file
+    for folder in dict.fromkeys(target.parent for target in places):
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise UserError(f"{there}: is {'not writable' if there.is_dir() else 'no folder'}; results go into folders")
     return pairs
 
 
-def masks_of(files: list[Path], given: Path | None) -> dict[Path, Path | None]:
+def masks_of(files: list[Path], images: Path, given: Path | None) -> dict[Path, Path | None]:
     """The mask of each image; None: its own transparent pixels are the hole. Raises UserError where one is missing.
 
-    given: one mask for all, or a folder of masks of the images' names.
+    images: what the user gave; a folder's names begin in it. given: one mask for all, or a folder of masks of the
+    images' names.
     """
     if given is None:
         return dict.fromkeys(files)
@@ -120,11 +138,18 @@ def masks_of(files: list[Path], given: Path | None) -> dict[Path, Path | None]:
         return dict.fromkeys(files, place)
     if not place.is_dir():
         raise UserError(f"mask={given}: no such file or folder")
-    by_stem = {mask.stem: mask for mask in walk(place) if is_image(mask)}
-    lonely = [str(file) for file in files if file.stem not in by_stem]
+    source = expand(images)
+    names = {file: (file.relative_to(source) if source.is_dir() else Path(file.name)).with_suffix("") for file in files}
+    by_name: dict[Path, Path] = {}
+    for mask in filter(is_image, walk(place)):
+        name = mask.relative_to(place).with_suffix("")
+        if name in by_name:
+            raise UserError(f"mask={given}: {mask} and {by_name[name].name} have one name")
+        by_name[name] = mask
+    lonely = [str(file) for file in files if names[file] not in by_name]
     if lonely:
         raise UserError(f"mask={given}: {len(lonely)} image(s) without a mask of their name:{listed(lonely)}")
-    return {file: by_stem[file.stem] for file in files}
+    return {file: by_name[name] for file, name in names.items()}
 
 
 def with_hole(file: Path, channels: int, mask: Path | None) -> Tensor:

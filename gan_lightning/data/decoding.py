@@ -3,8 +3,9 @@
 import errno
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -32,6 +33,23 @@ CHUNK = 64  # most images that a task of the thread pool decodes
 
 class Unreadable(Exception):
     """Why a file cannot be read."""
+
+
+@contextmanager
+def why_unreadable() -> Iterator[None]:
+    """Raises Unreadable for all that a file makes Pillow raise; what is the machine's fault passes."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except UnidentifiedImageError as error:
+        raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise
+        raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
@@ -105,18 +123,8 @@ class Decoder:
 
     def decode(self, path: Path | Zipped) -> NDArray[np.uint8]:
         """Pixels (C, H, W); raises Unreadable."""
-        try:
+        with why_unreadable():
             return self.pixels(path)
-        except Unreadable:
-            raise
-        except UnidentifiedImageError as error:
-            raise Unreadable("not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start") from error
-        except MemoryError:
-            raise
-        except Exception as error:  # damaged files make Pillow raise SyntaxError, struct.error, EOFError and more
-            if isinstance(error, OSError) and error.errno in PASSING:
-                raise
-            raise Unreadable(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
 
     def pixels(self, path: Path | Zipped) -> NDArray[np.uint8]:
         """The same; raises whatever Pillow does."""

@@ -85,6 +85,12 @@ class PairedFolder(Translation, JitteredFolder):
 
     def check(self) -> None:
         super().check()
+        folders = {name.partition("/")[0] for name in self.names()}
+        if self.root_b is None and {"trainA", "trainB"} <= folders:
+            raise UserError(
+                f"data.root={self.root}: has images of two domains in trainA and trainB, not pairs side by side: use "
+                "data=unpaired_folders; or data.root_a and data.root_b, where files of one name are pairs"
+            )
         if self.root_b is not None:
             Folder(self.root_b, "data.root_b").check()
             self.partners(self.root_b)

@@ -238,8 +238,7 @@ UP = {
     "high_quality",
     "diversity",
     "authenticity",
-    "psnr",
-    "ssim",
+    *(f"{kind}{where}" for kind in ("psnr", "ssim") for where in ("", "_y", "_hole")),
 }
 
 

@@ -21,7 +21,7 @@ from gan_lightning.data.sets import ImageSet
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor
-from gan_lightning.metrics.paired import PairedName, lpips
+from gan_lightning.metrics.paired import PairedName, check, lpips
 from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
 from gan_lightning.metrics.scores import SCORES, Features, Name, Value, compute
@@ -206,6 +206,8 @@ class Scorer:
                 f"scores.names=[{names[0]}]: compares pairs: of folders (evaluate real=… fake=…), or of the held-out "
                 "images of a translator and their truth"
             )
+        for name in names:
+            check(name, self.data.channels, getattr(self.data, "kind", None) == "holes")
         if "lpips" in names:
             lpips()  # now, or not at all
         return cast(list[PairedName], names)

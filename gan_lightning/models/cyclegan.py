@@ -94,7 +94,8 @@ class CycleGAN(Translator):
     def columns(self, images: Tensor, ema: bool = True) -> list[Tensor]:
         """Input, output, what comes back of it, and, where it is known, the truth."""
         given, made, *truth = super().columns(images, ema)
-        back = [render(self.both(ema).b_to_a, part, None, self.device) for part in images.to(self.device).split(BLOCK)]
+        network = self.both(ema).b_to_a  # a copy in training: one for all blocks
+        back = [render(network, part, None, self.device) for part in images.to(self.device).split(BLOCK)]
         return [given, made, torch.cat(back), *truth]
 
     def both(self, ema: bool) -> Any:

@@ -65,12 +65,12 @@ class Block(Recomputable):
 
 
 class ResNetTranslator(nn.Module):
-    """Images (N, input_channels, H, W) in [-1, 1] -> (N, channels, H, W) in [-1, 1], for sides from 8 on.
+    """Images (N, input_channels, H, W) in [-1, 1] -> (N, channels, H, W) in [-1, 1].
 
-    multiple: of which both sides must be.
+    multiple: of which both sides must be; smallest: the shortest side whose quarter can be padded by reflection.
     """
 
-    multiple = 4
+    multiple, smallest = 4, 8
 
     def __init__(
         self,

@@ -258,6 +258,9 @@ def test_folders_that_are_not_pairs(tmp_path: Path) -> None:
     save(tmp_path / "odd" / "0.png", noise(0, 20, 41))
     with pytest.raises(UserError, match=r"/odd/0\.png: 41 pixels wide: an odd number"):
         ready(PairedFolder(**COMMON, root=tmp_path / "odd", cache="off"))
+    two_folders(tmp_path / "domains", 3, 3, ("trainA", "trainB"))
+    with pytest.raises(UserError, match=r"domains: has images of two domains in trainA and trainB"):
+        PairedFolder(**COMMON, root=tmp_path / "domains", cache="off").check()
     neither: list[dict[str, Any]] = [{}, {"root_a": tmp_path}, {"root": tmp_path, "root_b": tmp_path}]
     for some in neither:
         with pytest.raises(UserError, match="one folder; or else both"):

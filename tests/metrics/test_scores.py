@@ -120,6 +120,8 @@ def test_every_score_says_what_it_computes() -> None:
     assert list(compute(NAMES, real, fake)) == metrics
     assert len(set(metrics)) == len(metrics)
     assert {metric for score in SCORES.values() for metric in score.metrics} | {*get_args(PairedName)} > UP
+    assert {name for name in get_args(PairedName) if name.startswith(("psnr", "ssim"))} < UP
+    assert not {name for name in get_args(PairedName) if name.startswith(("l1", "lpips"))} & UP
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.pixels import to_float
 from gan_lightning.data.sets import InMemory
+from gan_lightning.data.translated_digits import PairedDigits
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.extractors import Extractor, load_extractor
 from gan_lightning.metrics.scores import Features, Name, compute
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings, extract
+from tests.models.test_pix2pix import translator
 from tests.support import Blobs, game
 
 FEW = ScoreSettings(names=["kid", "precision_recall", "diversity"], extractor="digits")
@@ -74,6 +76,20 @@ def test_what_cannot_be_scored_is_refused_at_once(settings: dict[str, Any], frag
 def test_scores_of_pairs_are_refused_where_there_are_none() -> None:
     with pytest.raises(UserError, match=r"psnr\]: compares pairs: of folders \(evaluate real=… fake=…\), or"):
         Scorer(replace(FEW, names=["psnr"]), blobs()).metrics(game())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("psnr_y", "needs colour images"), ("l1_hole", "there are no holes"), ("psnr", None)]
+)
+def test_scores_that_pairs_do_not_have_are_refused_at_once(name: Any, message: str | None) -> None:
+    data = PairedDigits(batch_size=8, image_size=16, channels=1, seed=0)
+    data.setup()
+    scorer = Scorer(replace(FEW, names=[name]), data)
+    if message is None:
+        assert scorer.metrics(translator()) == ["l1", "psnr", "ssim"]
+        return
+    with pytest.raises(UserError, match=rf"{name}\]: {message}"):
+        scorer.metrics(translator())
 
 
 def test_a_forced_score_is_marked() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import l1_loss, mse_loss
 
+from gan_lightning import losses
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import read_checkpoint
@@ -22,6 +23,7 @@ from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.pixels import to_float, to_pixels
 from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
+from gan_lightning.ema import EMA
 from gan_lightning.metrics.records import lines
 from gan_lightning.models.cyclegan import CycleGAN
 from gan_lightning.networks.cycle import Discriminators, Translators
@@ -303,6 +305,34 @@ def test_the_cycles_error_is_a_score(truth: bool) -> None:
     assert found["cycle_l1"].value == pytest.approx(float((levels - given).abs().mean() / 255), rel=1e-4)
     assert set(found) == {"cycle_l1", *(("l1", "psnr", "ssim") if truth else ())}
     assert set(found) == set(module.measured(data))
+
+
+@torch.no_grad()
+def test_the_moving_averages_are_shown_scored_and_translate() -> None:
+    module, data = cyclegan(ema=partial(EMA, half_life=1.0)).eval(), digits()
+    module.show(data)
+    for weight in module.generator.parameters():
+        weight.add_(0.1 * torch.randn_like(weight))
+    given, truth = (data.held_out.__getitems__(range(len(data.held_out)))[key] for key in ("input", "image"))
+    for ema, both in ((True, module.ema.generator), (False, module.generator)):
+        made = both.a_to_b(data.scaled(given))
+        back = both.b_to_a(made)
+        torch.testing.assert_close(module.columns(made[:6], ema)[2], back[:6], rtol=0, atol=1e-4)
+        found = module.measure(data, ema=ema)
+        for name, image, other in (("l1", made, truth), ("cycle_l1", back, given)):
+            expected = (((image + 1) * 127.5).round() - other).abs().mean() / 255
+            assert found[name].value == pytest.approx(float(expected), rel=1e-3)
+        assert module.translating(ema) is both.a_to_b
+        assert module.translating(ema, "b2a") is both.b_to_a
+    assert module.measure(data, border=4)["l1"].settings["crop_border"] == 4
+    assert module.measure(data, border=4)["cycle_l1"].settings["crop_border"] == 4
+
+
+def test_the_alarm_knows_how_the_discriminators_losses_are_halved() -> None:
+    """Least squares are summed as the paper has them, twice those of losses.py; each half of both others."""
+    assert losses.least_squares.won is not None
+    assert cyclegan().won == 2 * losses.least_squares.won
+    assert cyclegan(loss="nonsaturating").won == losses.nonsaturating.won
 
 
 def test_pairs_may_be_trained_on_as_if_they_were_none(tmp_path: Path) -> None:

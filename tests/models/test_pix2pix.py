@@ -1,5 +1,6 @@
 """Images of images: pix2pix's losses, what samples are made of, its own scores, and that it learns."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from gan_lightning.commands.train import run
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.pixels import panels, to_pixels
 from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
+from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
-from gan_lightning.losses import cross_entropy
+from gan_lightning.losses import cross_entropy, nonsaturating
 from gan_lightning.metrics.records import lines
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings
 from gan_lightning.models.pix2pix import Pix2Pix
@@ -61,6 +63,29 @@ def test_every_image_is_judged_beside_its_input() -> None:
     inputs[1] = -inputs[1]
     after = module.verdicts(batch["image"], inputs, None)
     assert ((before != after) == torch.tensor([False, True, False, False])).all()
+
+
+def test_an_image_is_augmented_with_its_input() -> None:
+    module, batch, seen = translator(), batch_of(), []
+    module.view = lambda images: seen.append(images) or images
+    module.patches(batch["image"], batch["input"])
+    assert torch.equal(seen[0], torch.cat([batch["input"], batch["image"]], 1))
+
+
+def test_the_alarm_knows_that_the_discriminators_loss_is_halved() -> None:
+    assert nonsaturating.won is not None
+    assert translator().won == nonsaturating.won / 2
+
+
+def test_the_moving_average_is_scored_unless_it_is_not_asked_for() -> None:
+    module, data = translator(ema=partial(EMA, half_life=1.0)).eval(), digits()
+    module.show(data)
+    average = {ema: module.measure(data, ema=ema)["l1"].value for ema in (True, False)}
+    assert average[True] == average[False]
+    torch.nn.init.zeros_(module.generator.decoder[-1][1].weight)
+    changed = {ema: module.measure(data, ema=ema)["l1"].value for ema in (True, False)}
+    assert changed[True] == average[True]
+    assert changed[False] != average[False]
 
 
 def test_samples_are_of_the_held_out_images() -> None:
