@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import evaluating, with_fresh_statistics
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float 
 
 
 @torch.no_grad()
-def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torch.device) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1], in float32 whatever the precision of training."""
-    with torch.autocast(device.type, enabled=False):
+def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torch.device, seed: int = 0) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1], in float32 whatever the precision of training.
+
+    seed: of what the network draws by itself (dropout); no stream of the program is touched.
+    """
+    with torch.autocast(device.type, enabled=False), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed_everything(seed)
         return network(latents, labels).float()
 
 
@@ -87,7 +92,8 @@ def rendered(
     for first in range(BLOCK * part, count, BLOCK * parts):
         size = min(BLOCK, count - first)
         latents = evaluation_latents(module, size, seed, truncation, first)
-        yield render(network, latents, evaluation_labels(module, size, label, first), module.device)
+        labels = evaluation_labels(module, size, label, first)
+        yield render(network, latents, labels, module.device, stream_seed(seed, "noise", first))
 
 
 def sample(module: "AdversarialModule", count: int, **settings: Any) -> Tensor:

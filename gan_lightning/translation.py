@@ -10,6 +10,7 @@ from gan_lightning.adversarial import Batch, Latents
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.sets import ImageSet
 from gan_lightning.data.translation import Translation
+from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.models.gan import GAN
@@ -104,9 +105,9 @@ class Translator(GAN):
         network = sampler(self, ema=ema)
 
         def pairs() -> Iterator[Pair]:
-            for batch in data.val_dataloader():
+            for number, batch in enumerate(data.val_dataloader()):
                 seen = data.on_after_batch_transfer({key: value.to(self.device) for key, value in batch.items()}, 0)
-                made = render(network, self.given(seen), None, self.device)
+                made = render(network, self.given(seen), None, self.device, stream_seed(0, "noise", number))
                 yield Pair(batch["image"], data.stored(made).cpu(), batch.get("mask"))
 
         asked = dict.fromkeys([*self.measured(data), *also])

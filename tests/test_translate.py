@@ -229,3 +229,28 @@ def test_a_model_of_latents_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
     hold(game(), monkeypatch)
     with pytest.raises(UserError, match="GAN makes images of latents: use the sample command"):
         ask(f"input={write(tmp_path / 'a.png', 'L', (16, 16))}")
+
+
+def test_what_breaks_off_is_not_taken_for_a_result(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def breaks_off(image: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(translate, "save_image", breaks_off)
+    path = write(tmp_path / "a.png", "L", (16, 16))
+    with pytest.raises(UserError, match=r"a_translated\.png: cannot be written: No space left on device"):
+        ask(f"input={path}")
+    assert not (tmp_path / "a_translated.png").exists()
+
+
+def test_too_little_memory_is_told_with_what_to_change(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def too_large(*_: Any, **settings: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(translate, "tiled", too_large)
+    with pytest.raises(UserError, match="tile=1024: the device has no room for it; use less"):
+        ask(f"input={write(tmp_path / 'a.png', 'L', (16, 16))}")

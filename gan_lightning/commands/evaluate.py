@@ -87,6 +87,8 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     scorer.asked(module)  # refuses what cannot be made, now
     asked = settings["truncation"]
     truncations = asked if isinstance(asked, list) else [asked or how.truncation]
+    for truncation in truncations:  # which not every model can have
+        module.evaluation_block(how.seed, 0, truncation)
     for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
         print(f"{name:24} {value:.6g}")
     made: list[records.Record] = []

@@ -74,16 +74,20 @@ def run(arguments: list[str]) -> int:
                 unreadable[file] = str(error).partition("\n")[0]
                 continue
             torch.manual_seed(stream_seed(settings["seed"], "translate", file.name))
-            made = whole(image.to(module.device))[0].cpu()
             try:
+                made = whole(image.to(module.device))[0].cpu()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                save_image(made, target)
+                part = target.with_name(f".{target.stem}.part.png")  # what breaks off is not taken for a result
+                save_image(made, part)
+                part.replace(target)
+            except torch.OutOfMemoryError:
+                raise UserError(f"tile={settings['tile']}: the device has no room for it; use less") from None
             except OSError as error:
                 raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
     print(f"{len(pairs) - len(unreadable)} images: {pairs[0][1].parent}")
     if unreadable:
-        listed = "".join(f"\n  {file}: {reason}" for file, reason in unreadable.items())
-        raise UserError(f"input={settings['input']}: {len(unreadable)} file(s) cannot be read:{listed}")
+        reasons = listed([f"{file}: {reason}" for file, reason in unreadable.items()])
+        raise UserError(f"input={settings['input']}: {len(unreadable)} file(s) cannot be read:{reasons}")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 
+from gan_lightning.data.base import say
 from gan_lightning.data.decoding import Fit, Resample
 from gan_lightning.data.jittered_folder import Jitter, JitteredFolder
 from gan_lightning.data.paired_folder import one_or_two
@@ -96,5 +97,7 @@ class UnpairedFolders(Translation):
         if self.direction == "BtoA":
             train, held_out = train[::-1], held_out[::-1]
         if not all(map(len, held_out)):  # nothing to translate, or nothing to compare with
+            if any(map(len, held_out)):
+                say("data.root: one of the domains has no held-out images, so those of the other are left out")
             held_out = [part.subset(torch.arange(0)) for part in held_out]
         return Unpaired(train[0], train[1], self.flip), Unpaired(held_out[0], held_out[1]), []

@@ -84,7 +84,7 @@ def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) 
     for pair in pairs:
         if min(pair.real.shape[-2:]) <= 2 * border:
             sides = f"{pair.real.shape[-1]}×{pair.real.shape[-2]}"
-            raise UserError(f"scores.names=[{names[0]}]: an image of {sides} has nothing inside a border of {border}")
+            raise UserError(f"scores.border={border}: an image of {sides} has nothing inside")
         inside = (..., slice(border, -border or None), slice(border, -border or None))
         real, fake = pair.real[inside].double() / 255, pair.fake[inside].double() / 255
         mask = None if pair.mask is None else pair.mask[inside]

@@ -195,7 +195,7 @@ class Scorer:
     def metrics(self, module: AdversarialModule) -> list[str]:
         """Everything that `score` makes of the model."""
         named = [metric for name in self.names for metric in SCORES[name].metrics]
-        own = dict.fromkeys([*module.measured(self.data), *self.asked(module)])
+        own = dict.fromkeys([*self.asked(module), *module.measured(self.data)])
         return [*named, *(["path_length"] if self.path_length else []), *own]
 
     def asked(self, module: AdversarialModule) -> list[PairedName]:
@@ -206,6 +206,9 @@ class Scorer:
                 f"scores.names=[{names[0]}]: compares pairs: of folders (evaluate real=… fake=…), or of the held-out "
                 "images of a translator and their truth"
             )
+        if self.settings.border and 2 * self.settings.border >= self.data.image_size:
+            size = self.data.image_size
+            raise UserError(f"scores.border={self.settings.border}: leaves nothing of images of {size} pixels")
         for name in names:
             check(name, self.data.channels, getattr(self.data, "kind", None) == "holes")
         if "lpips" in names:
@@ -295,7 +298,7 @@ class Scorer:
 
     def score(self, module: AdversarialModule, *, ema: bool = True, source: str) -> list[Record]:
         """A record of every score, on all processes."""
-        fakes = self.fake(module, self.n_fake, ema=ema)
+        fakes = self.fake(module, self.n_fake, ema=ema) if self.names else Features(torch.empty(0))
         path: dict[Any, dict[str, Value]] = {}
         if self.path_length:  # on all processes: batch norm may talk to the others
             settings = self.settings

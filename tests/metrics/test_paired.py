@@ -94,7 +94,7 @@ def test_ssim_is_its_formula_where_the_window_sees_the_same_everywhere() -> None
         ("psnr_y", 1, 16, 0, r"psnr_y\]: needs colour images"),
         ("l1_hole", 3, 16, 0, r"l1_hole\]: there are no holes"),
         ("ssim", 3, 12, 4, r"ssim\]: an image of 4×4 is too small \(border: 4\)"),
-        ("psnr", 3, 8, 4, r"psnr\]: an image of 8×8 has nothing inside a border of 4"),
+        ("psnr", 3, 8, 4, r"scores\.border=4: an image of 8×8 has nothing inside"),
     ],
 )
 def test_what_has_no_such_score(name: Any, channels: int, size: int, border: int, message: str) -> None:

@@ -86,10 +86,28 @@ def test_scores_that_pairs_do_not_have_are_refused_at_once(name: Any, message: s
     data.setup()
     scorer = Scorer(replace(FEW, names=[name]), data)
     if message is None:
-        assert scorer.metrics(translator()) == ["l1", "psnr", "ssim"]
+        assert sorted(scorer.metrics(translator())) == ["l1", "psnr", "ssim"]
         return
     with pytest.raises(UserError, match=rf"{name}\]: {message}"):
         scorer.metrics(translator())
+
+
+def test_a_border_that_leaves_nothing_is_refused_at_once() -> None:
+    data = PairedDigits(batch_size=8, image_size=16, channels=1, seed=0)
+    data.setup()
+    with pytest.raises(UserError, match=r"scores\.border=8: leaves nothing of images of 16 pixels"):
+        Scorer(ScoreSettings(names=["psnr"], border=8), data).metrics(translator())
+
+
+def test_scores_of_pairs_alone_make_no_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the first that is asked for is what the best checkpoint is kept by."""
+    data, module = PairedDigits(batch_size=8, image_size=16, channels=1, seed=0), translator()
+    data.setup()
+    module.show(data)
+    scorer = Scorer(ScoreSettings(names=["psnr"]), data)
+    monkeypatch.setattr(scorer, "fake", None)
+    assert set(scorer.metrics(module)) == {record.metric for record in scorer.score(module, source="evaluate")}
+    assert scorer.metrics(module)[0] == "psnr"
 
 
 def test_a_forced_score_is_marked() -> None:

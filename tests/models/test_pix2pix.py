@@ -154,6 +154,20 @@ def test_data_of_another_kind_is_refused() -> None:
         translator().check_data(Digits(batch_size=8, image_size=16, channels=1, seed=0))
 
 
+def test_noise_of_samples_and_scores_is_of_the_seed_alone() -> None:
+    """Dropout is the generator's noise in eval mode too (Isola et al. 2017, section 3.1)."""
+    generator = UNetGenerator(4, 16, 1, 1, noise="always")
+    module, data = translator(generator=generator), digits()
+    module.show(data)
+    first, score = module.sample(3), module.measure(data)["l1"].value
+    torch.rand(5)
+    state = torch.get_rng_state()
+    assert torch.equal(module.sample(3), first)
+    assert module.measure(data)["l1"].value == score
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(module.sample(3, seed=1), first)
+
+
 def test_no_held_out_image_is_scored_twice() -> None:
     """Or pairs of samples, which diversity is of, could be pairs of one image."""
     module, data = translator(), digits()
