@@ -84,7 +84,7 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     module = load_module(path, config).to(device)
     module.show(data)
     scorer = Scorer(how, data).to(device)
-    scorer.asked(module)  # refuses what cannot be made, now
+    scorer.metrics(module)  # refuses what cannot be made, now
     asked = settings["truncation"]
     truncations = asked if isinstance(asked, list) else [asked or how.truncation]
     for truncation in truncations:  # which not every model can have

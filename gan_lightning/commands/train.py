@@ -222,6 +222,11 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))
     counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
+    if counters and counters.phase >= len(module.phases):
+        raise UserError(
+            f"checkpoint={checkpoint}: is in phase {counters.phase + 1} of its training, and as the model is set now "
+            f"there are {len(module.phases)}; leave it as it was, or use weights=… to start a fresh run"
+        )
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
     if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):

@@ -27,6 +27,7 @@ from gan_lightning.data.sources import Folder
 from gan_lightning.data.translation import Translation, listed
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.paired import SMALLEST
 from gan_lightning.paths import expand
 from gan_lightning.types import Fraction, PositiveFloat, PositiveInt
 
@@ -200,7 +201,8 @@ class SuperResolutionFolder(SuperResolution):
         train, held_out = split(self.folder.names(), self.root, self.held_out_fraction)
         names = [*train, *held_out]
         decoder = WholeDecoder(0, self.channels, "crop", "bicubic")
-        smallest = [self.image_size] * len(train) + [self.scale] * len(held_out)
+        scored = -(-(SMALLEST + 2 * self.border) // self.scale) * self.scale
+        smallest = [self.image_size] * len(train) + [scored] * len(held_out)
 
         def read(name: str, least: int) -> Tensor | str:
             try:

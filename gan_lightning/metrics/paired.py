@@ -65,15 +65,6 @@ def lpips() -> LPIPS:
     return LPIPS()
 
 
-def check(name: str, channels: int, holes: bool) -> None:
-    """Raises UserError for a score that images of so many channels, with or without holes, do not have."""
-    where = name.partition("_")[2]
-    if where == "y" and channels != 3:
-        raise UserError(f"scores.names=[{name}]: needs colour images")
-    if where == "hole" and not holes:
-        raise UserError(f"scores.names=[{name}]: there are no holes")
-
-
 def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) -> dict[str, Value]:
     """The scores; `border`: so many pixels at each side are left out. Raises UserError for what has no such score.
 
@@ -93,7 +84,10 @@ def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) 
             kind, _, where = name.partition("_")
             if kind in ("ssim", "lpips") and min(real.shape[-2:]) < SMALLEST:
                 raise UserError(f"scores.names=[{name}]: an image of {size} is too small (border: {border})")
-            check(name, real.shape[1], mask is not None)
+            if where == "y" and real.shape[1] != 3:
+                raise UserError(f"scores.names=[{name}]: needs colour images")
+            if where == "hole" and mask is None:
+                raise UserError(f"scores.names=[{name}]: there are no holes")
             if kind == "lpips":
                 found[name].append(lpips()(real.float(), fake.float()))
                 continue

@@ -21,7 +21,7 @@ from gan_lightning.data.sets import ImageSet
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor
-from gan_lightning.metrics.paired import PairedName, check, lpips
+from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
 from gan_lightning.metrics.scores import SCORES, Features, Name, Value, compute
@@ -193,9 +193,13 @@ class Scorer:
         return self
 
     def metrics(self, module: AdversarialModule) -> list[str]:
-        """Everything that `score` makes of the model."""
+        """Everything that `score` makes of the model. Raises UserError for scores of pairs that cannot be made."""
         named = [metric for name in self.names for metric in SCORES[name].metrics]
         own = dict.fromkeys([*self.asked(module), *module.measured(self.data)])
+        if pairs := [name for name in get_args(PairedName) if name in own]:  # tried now: else a run ends with it
+            one, border = self.data.held_out.__getitems__([0]), self.settings.border
+            border = cast(Any, self.data).border if border is None else border
+            paired(pairs, [Pair(one["image"], one["image"], one.get("mask"))], border)
         return [*named, *(["path_length"] if self.path_length else []), *own]
 
     def asked(self, module: AdversarialModule) -> list[PairedName]:
@@ -206,13 +210,6 @@ class Scorer:
                 f"scores.names=[{names[0]}]: compares pairs: of folders (evaluate real=… fake=…), or of the held-out "
                 "images of a translator and their truth"
             )
-        if self.settings.border and 2 * self.settings.border >= self.data.image_size:
-            size = self.data.image_size
-            raise UserError(f"scores.border={self.settings.border}: leaves nothing of images of {size} pixels")
-        for name in names:
-            check(name, self.data.channels, getattr(self.data, "kind", None) == "holes")
-        if "lpips" in names:
-            lpips()  # now, or not at all
         return cast(list[PairedName], names)
 
     def estimate(self, module: AdversarialModule) -> float:

@@ -27,6 +27,7 @@ from gan_lightning.data.translated_digits import (
 from gan_lightning.data.translation import Translation, Unpaired
 from gan_lightning.data.unpaired_folders import UnpairedFolders
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.paired import Pair, paired
 
 COMMON: dict[str, Any] = {"batch_size": 4, "image_size": 16, "channels": 1, "seed": 0}
 Make = Callable[..., Translation]
@@ -479,6 +480,17 @@ def test_images_that_are_too_small_or_broken(tmp_path: Path) -> None:
         ready(data)
     with pytest.raises(ValueError, match=r"image_size=18: is not a multiple of data\.scale=4"):
         superres_folder(tmp_path, image_size=18)
+
+
+def test_held_out_images_are_large_enough_for_their_scores(tmp_path: Path) -> None:
+    """Inside the border, when sides are cut to a multiple of the scale: not found out after the training."""
+    data = superres_folder(tmp_path)
+    save(tmp_path / "test" / "8.png", noise(8, 15, 40))
+    with pytest.raises(UserError, match=r"1 file\(s\) cannot be used:\n.*8\.png: 40×15, smaller than 16×16"):
+        ready(data)
+    save(tmp_path / "test" / "8.png", noise(8, 16, 40))
+    real = ready(data).held_out.__getitems__([4])["image"]
+    paired(["ssim", "psnr"], [Pair(real, real)], data.border)
 
 
 def test_small_digits_are_made_of_the_digits() -> None:

@@ -95,7 +95,7 @@ def test_scores_that_pairs_do_not_have_are_refused_at_once(name: Any, message: s
 def test_a_border_that_leaves_nothing_is_refused_at_once() -> None:
     data = PairedDigits(batch_size=8, image_size=16, channels=1, seed=0)
     data.setup()
-    with pytest.raises(UserError, match=r"scores\.border=8: leaves nothing of images of 16 pixels"):
+    with pytest.raises(UserError, match=r"scores\.border=8: an image of 16×16 has nothing inside"):
         Scorer(ScoreSettings(names=["psnr"], border=8), data).metrics(translator())
 
 

@@ -1,6 +1,7 @@
 """Super-resolution: losses of SRGAN and ESRGAN, two phases, VGG19 and its stand-in, scores, and that it learns."""
 
 from pathlib import Path
+from shutil import copytree
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -334,6 +335,22 @@ def test_grey_images_have_no_luma_of_their_own() -> None:
     assert upscaler(channels=1).measured(data) == ("l1", "psnr", "ssim")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data.channels=1", "scores.names=[psnr_y]"], r"psnr_y\]: needs colour images"),
+        (["scores.names=[psnr_hole]"], r"psnr_hole\]: there are no holes"),
+        (["scores.border=80"], "160×424 has nothing inside a border of 80"),
+    ],
+)
+def test_scores_that_cannot_be_made_are_refused_before_training(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(["model=srresnet", *TINY, *arguments, "budget.generator_steps=1", f"hydra.run.dir={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps of both phases."""
@@ -348,6 +365,13 @@ def test_a_run_has_scores_of_both_kinds(trained: Path) -> None:
     assert {"kid", "psnr_y", "ssim_y"} <= set(made)
     assert made["psnr_y"]["batch_norm"] == "of training"
     assert read_checkpoint(trained / "checkpoints" / "last.ckpt")["counters"]["phase"] == 1
+
+
+@pytest.mark.parametrize("images", ["0", "null"])
+def test_a_phase_that_a_run_is_in_cannot_be_taken_from_it(images: str, trained: Path, tmp_path: Path) -> None:
+    copied = copytree(trained, tmp_path / "run")
+    with pytest.raises(UserError, match=r"last\.ckpt: is in phase 2 of its training, and .* there are 1"):
+        run([f"checkpoint={copied}", f"model.pretraining_images={images}", "budget.generator_steps=6"])
 
 
 def test_commands_take_it(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,19 @@ def test_a_filling_that_is_not_a_number_stays_in_the_hole() -> None:
 
 
 @pytest.mark.parametrize("network", GENERATORS)
+def test_the_fine_network_is_given_what_is_known_and_the_coarse_filling(network: Any) -> None:
+    """Version 1's also where the hole is."""
+    torch.manual_seed(0)
+    generator, images, masks = network(4, 3), torch.rand(2, 3, 16, 16) * 2 - 1, hole(16, 2)
+    given: list[Tensor] = []
+    generator.fine.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    coarse, _ = generator.stages(with_mask(images, masks))
+    expected = torch.where(masks > 0, coarse, images)
+    seen = network is DeepFillV1Generator
+    assert torch.equal(given[0], torch.cat([expected, torch.ones_like(masks), masks], 1) if seen else expected)
+
+
+@pytest.mark.parametrize("network", GENERATORS)
 def test_both_stages_learn_from_the_fine_result(network: Any) -> None:
     torch.manual_seed(0)
     generator = network(8, 3)
