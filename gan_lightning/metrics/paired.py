@@ -1,6 +1,7 @@
 """Scores of pairs, an image beside the one that it should be: L1, PSNR, SSIM and LPIPS; of all of it, Y, or the hole.
 
-Means over the images of what each has by itself. Levels are 0 … 255 rounded, as they are in files, divided by 255.
+Means over the images of what each has by itself. Levels are 0 … 255 rounded, as they are in files, divided by 255. An
+exact image counts MOST dB. Images whose holes lie within a border that is left out have no scores of holes.
 SSIM (Wang et al. 2004) has a Gaussian window of 11 pixels with σ = 1.5, as torchmetrics has it: what is published of
 super-resolution is often another one's.
 """
@@ -18,6 +19,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.metrics.scores import Value
 
 PairedName = Literal["l1", "psnr", "ssim", "psnr_y", "ssim_y", "l1_hole", "psnr_hole", "ssim_hole", "lpips"]
+MOST = 100.0  # dB
 SMALLEST = 6  # pixels of a side that SSIM's window, mirrored at the border, can bear
 
 
@@ -92,7 +94,12 @@ def paired(names: Sequence[PairedName], pairs: Iterable[Pair], border: int = 0) 
                 found[name].append(lpips()(real.float(), fake.float()))
                 continue
             one, other = (luma(real), luma(fake)) if where == "y" else (real, fake)
-            found[name].append(each(kind, one, other, mask if where == "hole" else None))
+            if where != "hole" or mask is None:
+                found[name].append(each(kind, one, other, None))
+            elif (rows := mask.flatten(1).any(1)).any():
+                found[name].append(each(kind, one[rows], other[rows], mask[rows]))
+    if empty := [name for name, values in found.items() if not values]:
+        raise UserError(f"scores.names=[{empty[0]}]: no image has a hole inside a border of {border}")
     return {
         name: Value(float(torch.cat(values).mean()), None, protocol(name, border)) for name, values in found.items()
     }
@@ -116,7 +123,7 @@ def each(kind: str, real: Tensor, fake: Tensor, mask: Tensor | None) -> Tensor:
     if kind == "l1":
         return mean((fake - real).abs())
     if kind == "psnr":
-        return -10 * mean((fake - real).square()).log10()
+        return (-10 * mean((fake - real).square()).log10()).clamp(max=MOST)
     everywhere = structural_similarity_index_measure(
         fake, real, data_range=1.0, return_full_image=True, reduction="none"
     )[1]

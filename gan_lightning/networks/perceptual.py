@@ -102,7 +102,7 @@ class Perceptual:
                 network = Standin(self.before_activation) if file is None else VGG19(self.before_activation)
             if file is not None:
                 own = set(network.state_dict())
-                state = {key: value for key, value in read_weights(file).items() if key in own}
+                state = {key: value.float() for key, value in read_weights(file).items() if key in own}
                 try:
                     network.load_state_dict(state, assign=True)
                 except RuntimeError as error:

@@ -442,6 +442,8 @@ def test_inputs_are_made_of_the_crops(memory_gb: float, tmp_path: Path) -> None:
     for index in range(12):
         turns = [batch["image"][index].rot90(turn, (1, 2)).permute(1, 2, 0).contiguous() for turn in range(4)]
         assert any(turn.numpy().tobytes() in parts for turn in turns)
+    turned = [crop.permute(1, 2, 0).contiguous().numpy().tobytes() not in parts for crop in batch["image"]]
+    assert 0 < sum(turned) < len(turned)  # three of four
 
 
 def test_held_out_images_are_whole(tmp_path: Path) -> None:

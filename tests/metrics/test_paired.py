@@ -78,6 +78,19 @@ def test_the_hole_alone() -> None:
     assert both["ssim_hole"].value < 0.5 < both["ssim"].value
 
 
+def test_an_exact_image_and_a_hole_in_the_border_leave_means_finite() -> None:
+    real = images(2)
+    fake = torch.cat([real[:1], noisy(real[1:])])
+    alone = paired(["psnr"], [Pair(real[1:], fake[1:])])["psnr"].value
+    assert paired(["psnr"], [Pair(real, fake)])["psnr"].value == pytest.approx((100 + alone) / 2)
+    mask = torch.zeros(2, 1, 20, 24, dtype=torch.bool)
+    mask[0, 0, :3, :3] = mask[1, 0, 8:12, 8:12] = True
+    inside = paired(["l1_hole"], [Pair(real, 255 - real, mask)], border=4)["l1_hole"].value
+    assert inside == paired(["l1_hole"], [Pair(real[1:], 255 - real[1:], mask[1:])])["l1_hole"].value
+    with pytest.raises(UserError, match=r"l1_hole\]: no image has a hole inside a border of 4"):
+        paired(["l1_hole"], [Pair(real[:1], fake[:1], mask[:1])], border=4)
+
+
 def test_ssim_is_its_formula_where_the_window_sees_the_same_everywhere() -> None:
     """Flat images (Wang et al. 2004, eq. 13 without variance), and an image beside itself."""
     real, fake = torch.full((1, 1, 16, 16), 100), torch.full((1, 1, 16, 16), 150)

@@ -290,3 +290,19 @@ def test_both_critics_judge_beside_each_other() -> None:
     torch.testing.assert_close(logits[:, 1], critics.whole(images))
     with pytest.raises(ValueError, match="hole_size=33: must be at most image_size=32"):
         DeepFillV1Critics(2, 32, 3, hole_size=33)
+
+
+def test_convolutions_of_both_networks_see_further_and_further() -> None:
+    """Yu et al. 2018, figure 2: dilations 2, 4, 8, 16 in the coarse network and the hallucinating branch."""
+    generator = DeepFillV2Generator(8, 3)
+    for part in (generator.coarse, generator.fine.hallucinate):
+        dilations = [m.dilation[0] for m in part.modules() if isinstance(m, nn.Conv2d) and m.dilation[0] > 1]
+        assert dilations == [2, 4, 8, 16]
+
+
+def test_the_discriminator_of_patches_is_spectrally_normalised() -> None:
+    network = SNPatchDiscriminator(2, 3)
+    for _ in range(50):
+        network(torch.randn(1, 3, 64, 64), torch.zeros(1, 1, 64, 64))  # steps of the power iteration
+    norms = [torch.linalg.matrix_norm(m.weight.flatten(1), 2) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    torch.testing.assert_close(torch.stack(norms), torch.ones(6), rtol=1e-2, atol=0)

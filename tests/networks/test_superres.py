@@ -87,6 +87,15 @@ def test_blocks_compute_their_activations_again(network: Any) -> None:
     torch.testing.assert_close(again, kept)
 
 
+@torch.no_grad()
+def test_esrgans_generator_enlarges_by_nearest_neighbours() -> None:
+    network = RRDBNet(4, 1, 2, blocks=1, growth_channels=2).eval()
+    seen: list[torch.Tensor] = []
+    network.upsample[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network(torch.randn(1, 1, 5, 6))
+    assert torch.equal(seen[0], seen[0][:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
 @pytest.mark.parametrize("image_size", [96, 64, 28])
 def test_srgans_discriminator_judges_crops(image_size: int) -> None:
     discriminator = SRGANDiscriminator(1, image_size, 3, hidden=8)
