@@ -289,7 +289,7 @@ REFUSED = [
     (["~seed"], ["seed", "must be given"]),
     (["~trainer.deterministic"], ["trainer.deterministic", "not there"]),
     # groups
-    (["model=dcgna"], ["model=dcgna", "did you mean dcgan", "acgan", "infogan"]),
+    (["model=dcgna"], ["model=dcgna", "did you mean dcgan", "acgan", "cyclegan"]),
     (["modle=gan"], ["modle=gan", "did you mean model"]),
     (["model=_base"], ["model=_base", "dcgan"]),
     (["model="], ["model=", "choices"]),

@@ -99,7 +99,7 @@ def test_resumed_is_uninterrupted(model: str, tmp_path: Path) -> None:
     assert {f.name for f in whole.glob("samples/*")} <= {f.name for f in parts.glob("samples/*")}
 
 
-@pytest.mark.parametrize("stops", [(5, 20), (12, 13)])
+@pytest.mark.parametrize("stops", [pytest.param((5, 20), marks=pytest.mark.slow), (12, 13)])
 def test_resumed_in_either_phase_and_between_them(stops: tuple[int, int], tmp_path: Path) -> None:
     """The generator's 12 minibatches alone, and the game that follows."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"

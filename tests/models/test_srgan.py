@@ -340,7 +340,7 @@ def test_grey_images_have_no_luma_of_their_own() -> None:
     [
         (["data.channels=1", "scores.names=[psnr_y]"], r"psnr_y\]: needs colour images"),
         (["scores.names=[psnr_hole]"], r"psnr_hole\]: there are no holes"),
-        (["scores.border=80"], "160×424 has nothing inside a border of 80"),
+        (["scores.border=80"], "scores.border=80: an image of 160×424 has nothing inside"),
     ],
 )
 def test_scores_that_cannot_be_made_are_refused_before_training(
