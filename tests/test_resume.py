@@ -27,6 +27,8 @@ SMALL = {
             "model.generator.base_channels=4",
             "model.discriminator.base_channels=2",
             "scores.names=[diversity]",
+            "data.batch_size=32",
+            "data.subset=0.25",
         ]
         for model in ("deepfill", "deepfill_v1")
     },
@@ -35,7 +37,9 @@ SMALL = {
         "model=cyclegan",
         "data.image_size=16",
         "data.flip=false",
-        "model.pool=150",
+        "model.pool=40",
+        "data.batch_size=32",
+        "data.subset=0.25",
         "model.generator.network.base_channels=2",
         "model.generator.network.blocks=1",
         "model.discriminator.network.base_channels=2",
@@ -44,13 +48,14 @@ SMALL = {
     "srgan": [
         "model=srgan",
         "data.image_size=16",
-        "data.crops=704",
+        "data.crops=176",
+        "data.batch_size=32",
         "model.generator.base_channels=2",
         "model.generator.blocks=1",
         "model.discriminator.base_channels=2",
         "model.discriminator.hidden=4",
         "model.perceptual=standin",
-        "model.pretraining_images=1500",  # 12 minibatches
+        "model.pretraining_images=375",  # 12 minibatches
         "scores.names=[psnr_y]",
     ],
 }
@@ -68,6 +73,8 @@ COMMON = [
     "model.discriminator_schedule={_target_: gan_lightning.schedules.Cosine, horizon: 40}",
 ]
 MINIBATCHES = 27
+TWICE, SLOW = ("deepfill_v1", "srgan"), pytest.mark.slow  # their relatives are tried in any case
+FEW = ("cyclegan", "deepfill", "deepfill_v1", "srgan")  # large networks: a quarter of the images, in minibatches of 32
 WALL_CLOCK = {"seconds", "images_per_second"}
 
 
@@ -86,14 +93,15 @@ def lines(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize("model", [pytest.param(name, marks=SLOW if name in TWICE else ()) for name in SMALL])
 def test_resumed_is_uninterrupted(model: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(whole, *SMALL[model], f"budget.images={MINIBATCHES * 128}")
+    size = 32 if model in FEW else 128
+    train(whole, *SMALL[model], f"budget.images={MINIBATCHES * size}")
     stops = sorted(random.Random(model).sample(range(1, MINIBATCHES), 2))
-    train(parts, *SMALL[model], f"budget.images={stops[0] * 128}")
+    train(parts, *SMALL[model], f"budget.images={stops[0] * size}")
     for stop in (stops[1], MINIBATCHES):
-        assert run([f"checkpoint={parts}", f"budget.images={stop * 128}"]) == 0
+        assert run([f"checkpoint={parts}", f"budget.images={stop * size}"]) == 0
     torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
     assert lines(parts) == lines(whole)
     assert {f.name for f in whole.glob("samples/*")} <= {f.name for f in parts.glob("samples/*")}
@@ -103,10 +111,10 @@ def test_resumed_is_uninterrupted(model: str, tmp_path: Path) -> None:
 def test_resumed_in_either_phase_and_between_them(stops: tuple[int, int], tmp_path: Path) -> None:
     """The generator's 12 minibatches alone, and the game that follows."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(whole, *SMALL["srgan"], f"budget.images={MINIBATCHES * 128}")
-    train(parts, *SMALL["srgan"], f"budget.images={stops[0] * 128}")
+    train(whole, *SMALL["srgan"], f"budget.images={MINIBATCHES * 32}")
+    train(parts, *SMALL["srgan"], f"budget.images={stops[0] * 32}")
     for stop in (stops[1], MINIBATCHES):
-        assert run([f"checkpoint={parts}", f"budget.images={stop * 128}"]) == 0
+        assert run([f"checkpoint={parts}", f"budget.images={stop * 32}"]) == 0
     assert last(whole)["counters"]["phase"] == 1
     torch.testing.assert_close(last(parts), last(whole), rtol=0, atol=0)
     assert lines(parts) == lines(whole)
