@@ -156,7 +156,7 @@ def look(name: str, row: Row, seed: int, out: Path, root: Path | None) -> None:
     torch.set_num_threads(1)
     module, data = gan_lightning.load(folder), load_data(stored_config(folder, [f"data.root={root}"] if root else []))
     samples, labels = to_pixels(module.sample(SAMPLES, seed=seed + 1)), torch.arange(SAMPLES) % module.classes
-    extractor = load_extractor(data.extractor)
+    extractor = load_extractor(data.extractor or "digits")
     found = torch.cat([extractor(block)[1].argmax(1) for block in samples.split(500)])  # type: ignore[union-attr]  # digits has classes
     real, test = everything(data.train), everything(data.held_out)
     stream = torch.Generator().manual_seed(seed)

@@ -185,7 +185,7 @@ def repeat(given: argparse.Namespace, per_class: int, seed: int) -> dict[str, fl
             called(sample, [f"checkpoint={run}", f"output={output}", *sampling_arguments(given, seed)])
             data = load_data(stored_config(run, []))  # the images that the GAN saw
             real, test = everything(data.train), everything(data.held_out)
-            synthetic = read_back(output, data.channels, data.image_size)
+            synthetic = read_back(output, data.shape[0], data.shape[-1])
         found = found or real_alone(real, test, count, seed)
         found |= with_synthetic(gan, real, synthetic, test, count, seed)
     return found

@@ -20,10 +20,11 @@ from torch.utils._pytree import tree_map
 from gan_lightning import agreement, sampling
 from gan_lightning.ada import ADA
 from gan_lightning.augment import Augment, Policy
-from gan_lightning.data.base import ImageData, say
+from gan_lightning.data.base import Data, say
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import EMA
+from gan_lightning.errors import UserError
 from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
@@ -34,7 +35,8 @@ from gan_lightning.speed import to_device, wants_channels_last, why_no_graphs
 from gan_lightning.steps import Counters, Phase, PlayerName, Step, Turn, next_turn
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-Batch = dict[str, Tensor]  # "image" (N, C, H, W) in [-1, 1], "label" (N,); of fakes "fake_label" (N,), "latents"
+Batch = dict[str, Tensor]  # "image": samples, images (N, C, H, W) in [-1, 1] or of another kind of data (data/base.py),
+# "label" (N,); of fakes "fake_label" (N,), "latents"
 Latents = Any  # a tensor (N, ...) or a dict of them
 Fakes = Any  # a tensor (N, C, H, W) or a dict of them, of which "image" is what the rule is there to make
 Distribution = Literal["normal", "uniform", "unit"]  # of latents: N(0, 1), U(-1, 1), U(0, 1)
@@ -125,6 +127,7 @@ class AdversarialModule(LightningModule):
         self.counters = Counters()
         self.config: dict[str, Any] | None = None  # the plain configuration that a command built this from
         self.class_names: list[str] = []  # of the images it was trained on
+        self.data_facts: dict[str, Any] = {}  # what is to be known of them to show samples (Data.facts)
         self.metrics: dict[str, Tensor | float] = {}  # what the last log line shows
         self.won: float | None = None  # the discriminator's loss below which it leaves nothing to learn, if known
         self.recent: list[Tensor] = []  # the losses' sums of the minibatches since the last log line
@@ -158,6 +161,10 @@ class AdversarialModule(LightningModule):
 
     def truncated(self, network: nn.Module, truncation: float) -> nn.Module:
         """The generator to sample with under `truncation`, where it is not a matter of latents alone."""
+        return network
+
+    def sampled_from(self, network: nn.Module) -> nn.Module:
+        """The generator, which is in eval mode, as samples are drawn from it."""
         return network
 
     def draw_labels(self, count: int, stream: torch.Generator) -> Tensor:
@@ -200,19 +207,27 @@ class AdversarialModule(LightningModule):
         """What the generator minimises; the discriminator's weights are frozen."""
         raise NotImplementedError
 
-    def show(self, data: ImageData) -> None:
+    def show(self, data: Data) -> None:
         """The data that samples are made of, for rules that need more than latents."""
 
-    def measured(self, data: ImageData) -> tuple[str, ...]:
+    def measured(self, data: Data) -> tuple[str, ...]:
         """Those of `own_metrics` that these held-out images allow."""
         return self.own_metrics if len(data.held_out) else ()
 
     def measure(
-        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+        self,
+        data: Data,
+        ema: bool = True,
+        also: Sequence[Any] = (),
+        border: int | None = None,
+        *,
+        samples: int = 0,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """What `measured` names (metrics/scores.py: Value), and `also`; `ema`: of the moving average.
 
-        border: pixels that scores of pairs leave out (metrics/paired.py); None: what the data says.
+        border: pixels that scores of pairs leave out (metrics/paired.py); None: what the data says. samples, seed: of
+        those that some scores are made of.
         """
         return {}
 
@@ -238,8 +253,10 @@ class AdversarialModule(LightningModule):
     def moved(self, player: PlayerName) -> None:
         """After each step of a player: what a rule changes without a gradient."""
 
-    def check_data(self, data: ImageData) -> None:
+    def check_data(self, data: Data) -> None:
         """Raises UserError for a kind of data that the rule cannot be trained on; `data` is not loaded yet."""
+        if data.noun == "texts":
+            raise UserError(f"data: {type(data).__name__} has texts: use a model of them, such as mle or seqgan")
 
     def check_run(self, trainer: Any, data: Any) -> None:
         """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""
@@ -299,7 +316,7 @@ class AdversarialModule(LightningModule):
         fakes = None
         if turn.discriminator:
             with torch.set_grad_enabled(share):
-                fakes = self.generate(batch, latents)
+                fakes = self.generate(batch, latents) if phase.fakes else None
             detached = tree_map(Tensor.detach, fakes)
             losses = self.loss(phase.discriminator_loss)(batch, detached)
             self.descend("discriminator", losses)
@@ -312,7 +329,7 @@ class AdversarialModule(LightningModule):
                 if share:
                     self.descend("generator", self.loss(phase.generator_loss)(batch, fakes))
                 for waiting, its_latents in self._waiting:
-                    again = self.generate(waiting, its_latents)
+                    again = self.generate(waiting, its_latents) if phase.fakes else None
                     self.descend("generator", self.loss(phase.generator_loss)(waiting, again))
             self._waiting.clear()
             self.move("generator")
@@ -444,7 +461,7 @@ class AdversarialModule(LightningModule):
     def on_fit_start(self) -> None:
         trainer = self.trainer
         data = cast(Any, trainer).datamodule
-        self.class_names = data.class_names
+        self.class_names, self.data_facts = data.class_names, data.facts()
         self.epoch_length: int = data.epoch_length(trainer.world_size, self.step.accumulate)
         self.log_every: int = cast(Any, trainer).log_every_n_steps
         self.watchers = [c for c in cast(Any, trainer).callbacks if isinstance(c, MinibatchWatcher)]
@@ -475,7 +492,10 @@ class AdversarialModule(LightningModule):
         checkpoint["counters"] = asdict(self.counters)
         checkpoint["config"] = self.config
         checkpoint["class_names"] = self.class_names
+        checkpoint["data"] = self.data_facts
         checkpoint.pop("loops", None)  # Lightning's own counters: ours say where to go on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.counters = Counters(**checkpoint["counters"])
+        self.class_names = checkpoint.get("class_names", [])  # older versions kept neither
+        self.data_facts = checkpoint.get("data", {})

@@ -52,7 +52,7 @@ def check_run(module: Any, trainer: Any, data: Any) -> None:
 
 @torch.no_grad()
 def check_networks(module: Any, shape: tuple[int, ...]) -> None:
-    """Makes and judges a few images, which are to be of `shape` (C, H, W).
+    """Makes and judges a few samples, which are to be of `shape`: of images (C, H, W).
 
     Raises ValueError where networks, rule and data do not fit; RuntimeError where a network cannot be run at all.
     """

@@ -47,25 +47,26 @@ def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float 
     """
     network = module.ema.generator if ema and module.ema is not None else module.generator
     if not module.fresh_statistics:
-        return evaluating(network)
+        return module.sampled_from(evaluating(network))
     inputs = [
         (evaluation_latents(module, BLOCK, 0, truncation, first), evaluation_labels(module, BLOCK, first=first))
         for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
     ]
     with torch.autocast(module.device.type, enabled=False):
         network = with_fresh_statistics(network, inputs)
-    return network if truncation is None else module.truncated(network, truncation)
+    return module.sampled_from(network if truncation is None else module.truncated(network, truncation))
 
 
 @torch.no_grad()
 def render(network: nn.Module, latents: Any, labels: Tensor | None, device: torch.device, seed: int = 0) -> Tensor:
-    """Images (N, C, H, W) in [-1, 1], in float32 whatever the precision of training.
+    """Images (N, C, H, W) in [-1, 1], in float32 whatever the precision of training, or what the data has for samples.
 
     seed: of what the network draws by itself (dropout); no stream of the program is touched.
     """
     with torch.autocast(device.type, enabled=False), torch.random.fork_rng([device] if device.type == "cuda" else []):
         seed_everything(seed)
-        return network(latents, labels).float()
+        made = network(latents, labels)
+        return made.float() if made.is_floating_point() else made
 
 
 def blocks(module: "AdversarialModule", count: int, *, ema: bool = True, **settings: Any) -> Iterator[Tensor]:

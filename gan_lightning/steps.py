@@ -53,7 +53,8 @@ class Step:
 class Phase:
     """A stretch of training: who moves, by which losses (names of the rule's methods), and for how many images.
 
-    split: so many minibatches are made of each that the data give; rate: times all learning rates.
+    split: so many minibatches are made of each that the data give; rate: times all learning rates; fakes: False where
+    the losses look at none, and are given None.
     """
 
     name: str = "adversarial"
@@ -64,6 +65,7 @@ class Phase:
     reset_optimizers: bool = False  # forget the optimizers' state when the phase begins
     split: int = 1
     rate: float = 1.0
+    fakes: bool = True
 
 
 @dataclass(frozen=True)

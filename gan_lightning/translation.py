@@ -99,7 +99,14 @@ class Translator(GAN):
 
     @torch.no_grad()
     def measure(
-        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+        self,
+        data: ImageData,
+        ema: bool = True,
+        also: Sequence[Any] = (),
+        border: int | None = None,
+        *,
+        samples: int = 0,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """Means over the held-out images and their truth, whole (metrics/paired.py)."""
         network = sampler(self, ema=ema)

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from gan_lightning.callbacks.samples import save_nearest
+from gan_lightning.callbacks.samples import beside_nearest
 from gan_lightning.commands import evaluate, sample, train
 from gan_lightning.commands.evaluate import files
 from gan_lightning.data.pixels import to_float
@@ -193,13 +193,12 @@ def test_bad_input(
 # ---- the nearest training images ------------------------------------------------------------------------------------
 
 
-def test_nearest_finds_copies(tmp_path: Path) -> None:
+def test_nearest_finds_copies() -> None:
     """Copies of training images have themselves beside them, whatever block they are in."""
     images = digits()[:, None]
     chosen = torch.tensor([3, 900, 1796])
-    panel = save_nearest(to_float(images[chosen]), InMemory(images), tmp_path / "nearest.png")
+    panel = beside_nearest(to_float(images[chosen]), InMemory(images))
     side = 8 * 6 + 6  # enlarged, framed
-    assert Image.open(tmp_path / "nearest.png").size == (panel.shape[2], panel.shape[1])
     left, right = panel[:, 4 + 3 : 4 + side - 3, 4 + 3 : 4 + side - 3], panel[:, 7 : 1 + side, 7 + side : 1 + 2 * side]
     assert torch.equal(left, right)
     assert panel[:, 5, 5 + side].tolist() == [255, 210, 0]  # the frame of the second

@@ -159,7 +159,7 @@ def rule(module: Any) -> str:
 def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *, interrupted: bool) -> None:
     """Where the results are, and what to type next."""
     counters = module.counters
-    grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.png"), key=position)
+    grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.*"), key=position)
     speed = counters.images / counters.seconds if counters.seconds else 0
     quoted = shlex.quote(str(folder))
     scored = []
@@ -175,7 +175,7 @@ def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *,
         f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
         *(f"  alarm       {message}" for message in alarms.raised),
         *scored,
-        f"  pictures    {grids[-1] if grids else folder / 'samples'}",
+        f"  samples     {grids[-1] if grids else folder / 'samples'}",
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",
         *([f"  python -m gan_lightning checkpoint={quoted}"] if interrupted else []),

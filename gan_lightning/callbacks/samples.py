@@ -1,4 +1,4 @@
-"""Pictures of samples during training, always of the same latents, and a GIF of them at the end."""
+"""What samples are like during training, always of the same latents, and a GIF of pictures at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lightning.checkpoint import position
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.data.pixels import enlarged, grid, to_float, to_picture
 from gan_lightning.data.sets import ImageSet, Indexed
+from gan_lightning.exhibits import Exhibit, PictureExhibit
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
@@ -26,7 +27,8 @@ NEARBY = 2**30  # bytes of a training set that is searched after every run; `sam
 class SampleGrids(Callback):
     """`samples/*.png` and the same in TensorBoard: the moving average ("ema") and the last weights ("raw").
 
-    A grid of real images is written once. Sampling draws nothing from the streams of training.
+    Texts are lines in `samples/*.txt`. A grid of real images is written once. Sampling draws nothing from the streams
+    of training.
 
     Args:
         every_images: a grid each time so many more training images were shown, and one at the end.
@@ -42,11 +44,9 @@ class SampleGrids(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
         self._grids = pl_module.counters.images // self.every_images
-        if trainer.is_global_zero and not (folder / "real.png").exists():
-            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
-            picture = data.picture(data.real_images(self.count))
-            save(picture, folder / "real.png")
-            self._show(trainer, "samples/real", picture, 0)
+        if trainer.is_global_zero and not any(folder.glob("real.*")):
+            data: Data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            self._show(trainer, data.exhibit(data.real_images(self.count)), "real", "samples/real", 0)
         if pl_module.counters.images == 0:
             self.draw(trainer, pl_module)
 
@@ -60,13 +60,11 @@ class SampleGrids(Callback):
         self.draw(trainer, pl_module)
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
-            data: ImageData = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
+            data: Data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
             train = data.train
             if data.pictures and isinstance(train, Indexed) and train.nbytes <= NEARBY:
-                panel = save_nearest(
-                    self._newest[:PAIRS], train, Path(trainer.default_root_dir) / FOLDER / "nearest.png"
-                )
-                self._show(trainer, "samples/nearest", panel, pl_module.counters.images)
+                nearest = PictureExhibit(beside_nearest(self._newest[:PAIRS], train))
+                self._show(trainer, nearest, "nearest", "samples/nearest", pl_module.counters.images)
 
     def draw(self, trainer: Trainer, module: Any) -> None:
         """A grid of each kind. Every rank draws it, the first writes it: batch norm may talk to the other ranks."""
@@ -76,16 +74,18 @@ class SampleGrids(Callback):
             images = module.sample(self.count, ema=kind == "ema")
             if not trainer.is_global_zero:
                 continue
-            name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}.png"
-            picture = trainer.datamodule.picture(images, module, kind == "ema")  # type: ignore[attr-defined]  # Lightning sets it
-            save(picture, Path(trainer.default_root_dir) / FOLDER / name)
-            self._show(trainer, f"samples/{kind}", picture, counters.images)
+            name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}"
+            exhibit = trainer.datamodule.exhibit(images, module, kind == "ema")  # type: ignore[attr-defined]  # Lightning sets it
+            self._show(trainer, exhibit, name, f"samples/{kind}", counters.images)
             self._newest = images if kind == "ema" or module.ema is None else self._newest
 
-    def _show(self, trainer: Trainer, tag: str, picture: Tensor, step: int) -> None:
+    def _show(self, trainer: Trainer, exhibit: Exhibit, name: str, tag: str, step: int) -> None:
+        folder = Path(trainer.default_root_dir) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        exhibit.save(folder / name)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(tag, picture, step)
+                exhibit.log(logger.experiment, tag, step)
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:
@@ -99,8 +99,8 @@ def save(picture: Tensor, path: Path) -> None:
     to_picture(picture).save(path)
 
 
-def save_nearest(images: Tensor, training: ImageSet, path: Path) -> Tensor:
-    """Writes and returns uint8 (3, h, w): images (N, C, H, W) in [-1, 1] beside their nearest training images, framed.
+def beside_nearest(images: Tensor, training: ImageSet) -> Tensor:
+    """Images (N, C, H, W) in [-1, 1] beside their nearest training images, framed: uint8 (3, h, w).
 
     Nearest in pixels; the frame is yellow, as in figure 2 of Goodfellow et al. 2014.
     """
@@ -117,10 +117,7 @@ def save_nearest(images: Tensor, training: ImageSet, path: Path) -> Tensor:
         left, right = (enlarged(one[None])[0].expand(3, -1, -1) for one in (image, its_nearest))  # (3, h, w)
         pairs.append(torch.cat([framed(left, (255, 255, 255)), framed(right, (255, 210, 0))], -1))
     columns = max(1, round((len(pairs) / 2) ** 0.5))  # pairs are twice as wide as high
-    panel = make_grid(torch.stack(pairs), nrow=columns, padding=4, pad_value=255)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    to_picture(panel).save(path)
-    return panel
+    return make_grid(torch.stack(pairs), nrow=columns, padding=4, pad_value=255)
 
 
 def framed(picture: Tensor, colour: tuple[int, int, int]) -> Tensor:

@@ -116,7 +116,7 @@ class Scores(Callback):
         self._every = pl_module.counters.images // self.settings.every if self.settings.every else 0
         if trainer.is_global_zero:
             try:
-                _ = self.scorer.real
+                _ = self.scorer.real if self.scorer.names else None
             except Abandoned:
                 return
         if not self.settings.every:
@@ -133,7 +133,7 @@ class Scores(Callback):
             allowed = (1 - GLANCE_SHARE) * self.settings.share * module.counters.seconds
             if from_first(self.seconds + 2 * self._next_seconds <= allowed):  # twice: once more at the end
                 self.score(trainer, module)
-        if module.log_due and module.counters.images - self._glanced_at >= GLANCE_IMAGES:
+        if module.log_due and self.scorer.glanced and module.counters.images - self._glanced_at >= GLANCE_IMAGES:
             allowed = GLANCE_SHARE * self.settings.share * module.counters.seconds
             if from_first(self.glance_seconds + self._next_glance <= allowed):
                 self.glance(trainer, module)
@@ -212,5 +212,5 @@ class Scores(Callback):
         record = next(iter(self.last.values()))
         values = ", ".join(f"{name} {made.text()}" for name, made in self.last.items())
         if not record.version:  # the rule's own
-            return f"{values} ({record.n_real:,} held-out images)"
+            return f"{values} ({record.n_real:,} held-out {self.scorer.data.noun})"
         return f"{values} ({self.scorer.extractor.label}; {record.n_real:,} real, {record.n_fake:,} generated)"

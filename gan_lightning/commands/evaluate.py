@@ -19,7 +19,7 @@ from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
 from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
@@ -111,7 +111,7 @@ def of_folders(settings: dict[str, Any], how: ScoreSettings, device: torch.devic
     pairs: list[Any] = [name for name in how.names or [] if name in get_args(PairedName)]
     others = replace(how, names=[name for name in how.names if name not in pairs] if how.names else how.names)
     if not pairs and MEMORISATION not in (how.names or []):  # which look at all of them
-        real = real[: how.real_samples or ImageData.score_images]
+        real = real[: how.real_samples or Data.score_images]
     common = {
         "split": str(settings["real"]),
         "real": str(settings["real"]),
@@ -253,7 +253,7 @@ def show(made: list[records.Record]) -> None:
     Console().print(table)
 
 
-def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = True) -> dict[str, float]:
+def held_out_losses(module: AdversarialModule, data: Data, *, ema: bool = True) -> dict[str, float]:
     """Means over the held-out images of all that the losses of the phase return, with networks in eval mode."""
     trained = module.generator
     module.generator = sampler(module, ema=ema).requires_grad_(True)  # penalties are of gradients
@@ -270,11 +270,13 @@ def held_out_losses(module: AdversarialModule, data: ImageData, *, ema: bool = T
         if labels is not None:
             batch["fake_label"] = labels
         batch["latents"] = evaluation_latents(module, count, 0, first=images)
-        with torch.no_grad():
-            fakes = module.generate(batch, batch["latents"])
-        made = images_of(fakes)
-        if made.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
-            fakes = functional.adaptive_avg_pool2d(made, batch["image"].shape[-1])
+        fakes = None
+        if module.phase.fakes:
+            with torch.no_grad():
+                fakes = module.generate(batch, batch["latents"])
+            made = images_of(fakes)
+            if made.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
+                fakes = functional.adaptive_avg_pool2d(made, batch["image"].shape[-1])
         for player in module.phase.players:
             losses = getattr(module, getattr(module.phase, f"{player}_loss"))(batch, fakes)
             for key, value in losses.items():

@@ -9,9 +9,8 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
 from gan_lightning.commands.train import FIXED, Settings
 from gan_lightning.config import check, completed, instantiate, override
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
-from gan_lightning.steps import Counters
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -26,9 +25,9 @@ def stored_config(given: Path, moved: list[str]) -> dict[str, Any]:
     return check(override(stored, moved, Settings, FIXED), Settings)
 
 
-def load_data(config: dict[str, Any]) -> ImageData:
+def load_data(config: dict[str, Any]) -> Data:
     """The data of a run, ready to use. Raises UserError when it is not there."""
-    data: ImageData = instantiate(config["data"])
+    data: Data = instantiate(config["data"])
     data.check()
     data.setup()
     return data
@@ -45,8 +44,7 @@ def load_module(given: Path, config: dict[str, Any] | None = None) -> Adversaria
     except RuntimeError as error:
         raise UserError(f"checkpoint={path}: its weights do not fit its networks: {str(error)[:200]}") from None
     module.config = stored
-    module.counters = Counters(**checkpoint["counters"])
-    module.class_names = checkpoint.get("class_names", [])  # older versions kept none
+    module.on_load_checkpoint(checkpoint)
     return module.eval()
 
 

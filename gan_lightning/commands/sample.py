@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from gan_lightning import sampling
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.callbacks.samples import save, save_grid, save_nearest
+from gan_lightning.callbacks.samples import beside_nearest, save, save_grid
 from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands import pictures
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.pictures import CLASSES_MOST, safe_name, show
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.data.pixels import save_image
 from gan_lightning.errors import UserError
 from gan_lightning.films import Video
@@ -69,10 +69,12 @@ def run(arguments: list[str]) -> int:
         )
     chosen = chosen_classes(module, settings["label"])
     find_contradictions(module, settings, chosen)
-    data: ImageData = instantiate(config["data"])
+    data: Data = instantiate(config["data"])
+    data.recall(module.data_facts)
     for key in (*asked_for(settings), *(["nearest"] if settings["nearest"] else [])):
         if not data.pictures:
-            raise UserError(f"{key}={show(settings[key])}: samples of {settings['checkpoint']} are points, not images")
+            made = f"samples of {settings['checkpoint']} are {data.noun}, not images"
+            raise UserError(f"{key}={show(settings[key])}: {made}")
     if settings["nearest"]:
         data = load_data(config)
     folder = output_folder(settings, "sampled")
@@ -95,7 +97,7 @@ def run(arguments: list[str]) -> int:
     else:
         images = write_samples(module, network, data, settings, chosen, folder)
         if settings["nearest"]:
-            save_nearest(images[:NEAREST_MOST], data.train, folder / "nearest.png")
+            save(beside_nearest(images[:NEAREST_MOST], data.train), folder / "nearest.png")
     shown = [] if settings["dataset"] else [f.name for f in folder.iterdir() if not re.search(r"(^|_)\d{5,}$", f.stem)]
     print(f"{folder}: {', '.join(sorted(shown))}".rstrip(": "))
     return 0
@@ -163,7 +165,7 @@ def class_folders(module: AdversarialModule) -> list[str]:
 def write_samples(
     module: AdversarialModule,
     network: nn.Module,
-    data: ImageData,
+    data: Data,
     settings: dict[str, Any],
     chosen: list[int] | None,
     folder: Path,
@@ -190,7 +192,7 @@ def write_samples(
         shown = [torch.cat(pair) for pair in zip(shown, blank, strict=True)]
         save_grid(torch.cat(shown), folder / "grid.png", columns)
     elif settings["grid"]:
-        save(data.picture(torch.cat(images)[: data.most_shown], module, settings["ema"]), folder / "grid.png")
+        data.exhibit(torch.cat(images)[: data.most_shown], module, settings["ema"]).save(folder / "grid")
     return torch.cat(images)
 
 

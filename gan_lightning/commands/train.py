@@ -35,7 +35,7 @@ from gan_lightning.config import (
     override,
     sweep_jobs,
 )
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import FILE as SCORES
@@ -66,6 +66,8 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "data.direction",
     "data.channels",
     "data.classes",
+    *(f"data.{key}" for key in ("vocabulary", "length", "tokens", "lower", "min_count", "oracle_seed")),  # of texts
+    "data.rate",
     "data.subset",
     "data.per_class",
 )
@@ -110,7 +112,7 @@ def sets(argument: str, key: str) -> bool:
 def checked(settings: dict[str, Any]) -> dict[str, Any]:
     """The same settings, once everything about them that can be known without work is known to be right."""
     check_models({"data": settings["data"]})
-    data: ImageData = instantiate(settings["data"])
+    data: Data = instantiate(settings["data"])
     data.check()  # before the models: what they are built for, such as classes, is found there
     check_model(check_models(settings)["model"], settings["model"], data)
     budget = settings["budget"]
@@ -125,15 +127,14 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def check_model(module: AdversarialModule, node: dict[str, Any], data: ImageData) -> None:
+def check_model(module: AdversarialModule, node: dict[str, Any], data: Data) -> None:
     """Raises UserError where networks, rule and data do not fit; `module`: built of `node` on the meta device."""
     module.check_data(data)
-    shape = data.channels, data.image_size, data.image_size
     try:
         try:
-            check_networks(module, shape)
+            check_networks(module, data.shape)
         except RuntimeError:  # perhaps of a network that needs numbers
-            check_networks(instantiate(node), shape)
+            check_networks(instantiate(node), data.shape)
     except (ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"model: these networks do not fit: {reason}; choose others with network@model=…") from error
@@ -141,8 +142,9 @@ def check_model(module: AdversarialModule, node: dict[str, Any], data: ImageData
 
 def start(settings: dict[str, Any], folder: Path) -> int:
     """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
-    if settings["data"].get("root"):  # a run can be continued from any working directory
-        settings["data"]["root"] = str(expand(settings["data"]["root"]).absolute())
+    for key in ("root", "test", "parameters"):  # a run can be continued from any working directory
+        if settings["data"].get(key):
+            settings["data"][key] = str(expand(settings["data"][key]).absolute())
     if settings["data"].get("cache", False) not in ("auto", "off", False):
         settings["data"]["cache"] = str(expand(settings["data"]["cache"]).absolute())
     last = folder / FOLDER / LAST
@@ -210,7 +212,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code."""
     quieten()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
-    data: ImageData = instantiate(settings["data"])
+    data: Data = instantiate(settings["data"])
     module: AdversarialModule = instantiate(settings["model"])
     module.config = settings
     data.check_model(module)
@@ -221,7 +223,11 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]))
-    counters = Counters(**read_checkpoint(checkpoint)["counters"]) if checkpoint else None
+    stored = read_checkpoint(checkpoint) if checkpoint else {}
+    counters = Counters(**stored["counters"]) if stored else None
+    for key, value in stored.get("data", {}).items():
+        if data.facts().get(key) != value:
+            raise UserError(f"checkpoint={checkpoint}: the {key} of its data are not those of the data now")
     if counters and counters.phase >= len(module.phases):
         raise UserError(
             f"checkpoint={checkpoint}: is in phase {counters.phase + 1} of its training, and as the model is set now "
@@ -274,7 +280,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
 
 
 def build_callbacks(
-    settings: dict[str, Any], data: ImageData, module: AdversarialModule, budget: Budget
+    settings: dict[str, Any], data: Data, module: AdversarialModule, budget: Budget
 ) -> tuple[list[Callback], Scores | None, Alarms]:
     """The callbacks of a run in the order in which they are told; scores and alarms among them, for the summary."""
     metrics = Metrics()

@@ -1,6 +1,7 @@
-"""What every kind of images shares: minibatches in an order drawn from (seed, epoch) alone, scaled on the device."""
+"""What every kind of data shares: minibatches in an order drawn from (seed, epoch) alone, scaled on the device."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,6 +15,7 @@ from gan_lightning.data.pixels import grid, panels, save_image, to_float, to_pix
 from gan_lightning.data.sets import ImageSet, Indexed, Minibatches, Resident, as_it_is, rows_of
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
+from gan_lightning.exhibits import Exhibit, PictureExhibit
 from gan_lightning.speed import minibatches_per_batch
 from gan_lightning.steps import Step
 from gan_lightning.types import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt
@@ -27,8 +29,9 @@ def say(message: str) -> None:
     log.warning(message)
 
 
-class ImageData(LightningDataModule):
-    """Images of one size, batched by index. A subclass says where they come from, in `check` and `load`.
+class Data(LightningDataModule):
+    """Samples of one shape, batched by index: images, points, texts, sounds. A subclass says where they come from, in
+    `check` and `load`. Whatever a sample is, batches have it as "image".
 
     Args:
         classes: how many classes the labels have, for networks that are given them; 0: nothing is built on them.
@@ -39,22 +42,21 @@ class ImageData(LightningDataModule):
     reference: ImageSet  # all training images
     train: ImageSet  # those that are trained on
     held_out: ImageSet
-    extractor = "objects"  # what scores see these images with, where nothing else is asked for (metrics/extractors.py)
+    noun = "images"  # what samples are, for people
+    extractor: str | None = None  # what scores see samples with, where nothing else is asked for; None: no such scores
     score_images = 10000  # most real images that scores are made of, where nothing else is asked for
     scores: tuple[str, ...] | None = None  # made where none are named; None: those that suit images
     score_samples: Any = None  # and of so many samples; None: as many as real images
-    pictures = True  # samples can be shown one by one
+    pictures = False  # samples are images that can be shown one by one
     most_shown = 1024  # samples in one picture
+    flip = False  # images alone are mirrored
     mirrored: tuple[str, ...] = ("image", "input", "mask")  # what a flip of a batch mirrors, all of it together
 
     def __init__(
         self,
         batch_size: PositiveInt,
-        image_size: PositiveInt,
-        channels: Literal[1, 3],
         seed: NonNegativeInt,
         workers: NonNegativeInt = 0,
-        flip: bool = False,
         device_gb: PositiveFloat = 2.0,
         classes: NonNegativeInt = 0,
         subset: PositiveFraction | None = None,
@@ -68,11 +70,8 @@ class ImageData(LightningDataModule):
         if subset is not None and per_class is not None:
             raise ValueError(f"per_class={per_class}: and data.subset={subset} say different things; give one of them")
         self.batch_size = batch_size
-        self.image_size = image_size
-        self.channels = channels
         self.seed = seed
         self.workers = workers
-        self.flip = flip
         self.device_gb = device_gb
         self.classes = classes
         self.subset = subset
@@ -82,6 +81,11 @@ class ImageData(LightningDataModule):
         self._loaded = False
         self._resident: Indexed | None = None
         self._said_smaller = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample: images (C, H, W), texts (L,), sounds (1, T)."""
+        raise NotImplementedError
 
     def check(self) -> None:
         """Raises UserError when the data is not there. Cheap: nothing is decoded, downloaded or written."""
@@ -249,7 +253,7 @@ class ImageData(LightningDataModule):
     @property
     def values(self) -> int:
         """Numbers that networks see of an image of a batch, and of what comes with it."""
-        return self.channels * self.image_size**2
+        return math.prod(self.shape)
 
     @property
     def examples(self) -> ImageSet:
@@ -266,7 +270,7 @@ class ImageData(LightningDataModule):
         return self._loader(images, [group.tolist() for group in groups], epoch=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Images as they are stored (..., C, H, W) -> `scaled`, flipped where "flip" (...) says so.
+        """Samples as they are stored -> `scaled`, flipped where "flip" (...) says so.
 
         So is an "input", of its own size; a "mask" (..., 1, H, W) becomes float32, 1 in the hole.
         """
@@ -284,19 +288,85 @@ class ImageData(LightningDataModule):
         return batch
 
     def scaled(self, stored: Tensor) -> Tensor:
-        """What networks see: uint8 (..., C, H, W) -> float32 in [-1, 1]."""
-        return to_float(stored)
+        """What networks see of samples as they are stored (..., *shape)."""
+        raise NotImplementedError
 
     def stored(self, images: Tensor) -> Tensor:
-        """The way back: samples (N, C, H, W) as the images of `train` are stored, which scores compare."""
-        return to_pixels(images)
+        """The way back: samples (N, *shape) as those of `train` are stored, which scores compare."""
+        raise NotImplementedError
 
     def own_extractor(self) -> Any:
         """The only extractor (metrics/extractors.py) for this data; None: any that sees images."""
         return None
 
+    def judge_samples(self, samples: Tensor) -> dict[str, Any]:
+        """Scores that need samples (N, *shape) and this data alone (metrics/scores.py: Value)."""
+        return {}
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The names of those."""
+        return ()
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data, so that samples can be shown without it."""
+        return {}
+
+    def recall(self, facts: dict[str, Any]) -> None:
+        """Takes them from a checkpoint."""
+
     def check_model(self, module: Any) -> None:
         """Raises UserError for a model that cannot be trained on such data."""
+
+    def exhibit(self, samples: Tensor, module: Any = None, ema: bool = True) -> Exhibit:
+        """Samples (N, *shape) as people see them; `module`: the model that they are of, or of its moving average."""
+        raise NotImplementedError
+
+    def write(self, images: Tensor, folder: Path, prefix: str = "") -> None:
+        """Samples (N, *shape) as files."""
+        raise NotImplementedError
+
+    def description(self) -> str:
+        """What there is to train on, for people."""
+        chosen = f" of {len(self.reference):,}" if self.train is not self.reference else ""
+        return f"{len(self.train):,}{chosen} {self.noun} {'×'.join(map(str, self.shape))}"
+
+    def real_images(self, count: int) -> Tensor:
+        """The first training samples (n, *shape) as networks see them; n = `count` or all there are."""
+        return self.scaled(self.train.__getitems__(range(min(count, len(self.train))))["image"])
+
+
+class ImageData(Data):
+    """Square images, uint8 (C, H, W) as they are stored."""
+
+    extractor = "objects"
+    pictures = True
+
+    def __init__(
+        self,
+        image_size: PositiveInt,
+        channels: Literal[1, 3],
+        flip: bool = False,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.image_size = image_size
+        self.channels = channels
+        self.flip = flip
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.channels, self.image_size, self.image_size
+
+    def scaled(self, stored: Tensor) -> Tensor:
+        """uint8 (..., C, H, W) -> float32 in [-1, 1]."""
+        return to_float(stored)
+
+    def stored(self, images: Tensor) -> Tensor:
+        return to_pixels(images)
+
+    def exhibit(self, samples: Tensor, module: Any = None, ema: bool = True) -> Exhibit:
+        return PictureExhibit(self.picture(samples, module, ema))
 
     def picture(self, images: Tensor, module: Any = None, ema: bool = True) -> Tensor:
         """Samples (N, C, H, W) as one picture, uint8 (3, h, w); `module`: the model that they are of, or of its moving
@@ -308,12 +378,3 @@ class ImageData(LightningDataModule):
         """Samples (N, C, H, W) as files: <prefix>00000.png, <prefix>00001.png …"""
         for index, image in enumerate(images):
             save_image(image, folder / f"{prefix}{index:05d}.png")
-
-    def description(self) -> str:
-        """What there is to train on, for people."""
-        chosen = f" of {len(self.reference):,}" if self.train is not self.reference else ""
-        return f"{len(self.train):,}{chosen} images {self.channels}×{self.image_size}×{self.image_size}"
-
-    def real_images(self, count: int) -> Tensor:
-        """The first training images (n, C, H, W), float32 in [-1, 1]; n = `count` or all there are."""
-        return self.scaled(self.train.__getitems__(range(min(count, len(self.train))))["image"])

@@ -35,6 +35,7 @@ class Points(ImageData):
     """
 
     score_samples = SCORED
+    noun = "points"
     pictures = False
     most_shown = 10_000
 

@@ -12,11 +12,11 @@ from typing import Any, Literal, cast, get_args
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from gan_lightning import sampling
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.data.base import ImageData, say
+from gan_lightning.data.base import Data, say
 from gan_lightning.data.sets import ImageSet
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
@@ -157,10 +157,13 @@ def real_blocks(images: ImageSet, count: int) -> Iterator[Tensor]:
         yield images.__getitems__(range(first, min(first + sampling.BLOCK, count)))["image"]
 
 
+NOTHING = Extractor(nn.Identity(), "none", "")  # for data whose scores are not of features
+
+
 class Scorer:
     """Scores generators against the images of one data set, whose features are computed once."""
 
-    def __init__(self, settings: ScoreSettings, data: ImageData) -> None:
+    def __init__(self, settings: ScoreSettings, data: Data) -> None:
         """On the CPU; `to` moves it. Raises UserError for scores that cannot be made."""
         self.settings, self.device = settings, torch.device("cpu")
         self.said: Said | None = None
@@ -170,16 +173,25 @@ class Scorer:
         self.n_fake = settings.samples or data.score_samples or self.n_real
         if not self.n_real:
             raise UserError(f"scores.split={settings.split}: there are no such images")
-        self.extractor = settings.load(data.extractor, data.own_extractor())
         self.stored, self.data = data.stored, data
-        self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
-        automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
         # points often begin further apart than real ones, and the right way is nearer
         self.glances = min(GLANCED, data.score_samples or GLANCED)
-        varied = data.pictures and self.glances > 1
-        self.glanced: list[Name] = [*(["diversity"] if varied else []), *(["modes"] if self.sizes[1] else [])]
-        self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake, automatic)
         self.path_length = "path_length" in (settings.names or [])
+        self.names: list[Name] = []  # of the scores of features
+        self.glanced: list[Name] = []
+        if data.extractor is None:
+            self.extractor, self.sizes = NOTHING, (0, 0)
+            if settings.extractor:
+                raise UserError(f"scores.extractor={settings.extractor}: sees images, and these are {data.noun}")
+            if settings.names:
+                raise UserError(f"scores.names=[{settings.names[0]}]: is of images, and these are {data.noun}")
+        else:
+            self.extractor = settings.load(data.extractor, data.own_extractor())
+            self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))
+            automatic = cast(Sequence[Name], data.scores or AUTOMATIC)
+            varied = data.pictures and self.glances > 1
+            self.glanced = [*(["diversity"] if varied else []), *(["modes"] if self.sizes[1] else [])]
+            self.names = settings.choose(self.extractor, *self.sizes, self.n_real, self.n_fake, automatic)
         if self.path_length:
             distance_of(self.extractor)  # refuses networks that it cannot use
         self.training: ImageSet = data.train
@@ -215,7 +227,8 @@ class Scorer:
     def estimate(self, module: AdversarialModule) -> float:
         """Seconds that scoring will take, roughly; draws and scores a few images."""
         began = time.monotonic()
-        extract(self.extractor, real_blocks(self.images, min(sampling.BLOCK, self.n_real)), self.device)
+        if self.names:
+            extract(self.extractor, real_blocks(self.images, min(sampling.BLOCK, self.n_real)), self.device)
         extracted = time.monotonic()
         module.sample(
             sampling.BLOCK, seed=self.settings.seed
@@ -304,7 +317,10 @@ class Scorer:
             )
             path = {"path_length": {"path_length": length}}
         also = self.asked(module)
-        own = module.measure(self.data, ema, also, self.settings.border) if module.measured(self.data) or also else {}
+        own = {}
+        if module.measured(self.data) or also:
+            how = self.settings
+            own = module.measure(self.data, ema, also, how.border, samples=self.n_fake, seed=how.seed)
         if world()[0]:
             return from_first(None)
         values = {
@@ -335,7 +351,8 @@ class Scorer:
             made += make_records(found, self.extractor, self.sizes, len(training), self.n_fake, common)
         if own:
             common |= {"split": "held_out", "real": "", "truncation": None}
-            made += make_records({"own": own}, None, (0, 0), len(self.data.held_out), 0, common)
+            fakes_alone = 0 if self.data.extractor else self.n_fake  # a translator makes one of each held-out image
+            made += make_records({"own": own}, None, (0, 0), len(self.data.held_out), fakes_alone, common)
         return from_first(made)
 
 

@@ -107,7 +107,14 @@ class CycleGAN(Translator):
 
     @torch.no_grad()
     def measure(
-        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+        self,
+        data: ImageData,
+        ema: bool = True,
+        also: Sequence[Any] = (),
+        border: int | None = None,
+        *,
+        samples: int = 0,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """And "cycle_l1", of the held-out inputs and what comes back of them."""
         network = self.both(ema)

@@ -91,7 +91,14 @@ class SemiSupervised(FeatureMatching):
 
     @torch.no_grad()
     def measure(
-        self, data: ImageData, ema: bool = True, also: Sequence[Any] = (), border: int | None = None
+        self,
+        data: ImageData,
+        ema: bool = True,
+        also: Sequence[Any] = (),
+        border: int | None = None,
+        *,
+        samples: int = 0,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """The share of held-out images that the discriminator puts in a wrong class; it is in eval mode for that."""
         training, wrong = self.discriminator.training, 0
