@@ -130,7 +130,8 @@ def test_a_wheel_brings_its_own_conf(tmp_path: Path) -> None:
     source = Path(signatures.__file__).parents[1]
     shutil.copytree(source / "config", package / "config")
     (package / "data").mkdir()
-    for name in ("__init__.py", "errors.py", "types.py", "paths.py", "data/__init__.py", "data/listing.py"):
+    modules = "__init__.py", "errors.py", "types.py", "paths.py", "data/__init__.py"
+    for name in (*modules, "data/listing.py", "data/vocabulary.py"):
         shutil.copy(source / name, package / name)
     shutil.copytree(CONF, package / "conf")
     program = (

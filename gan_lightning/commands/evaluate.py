@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
@@ -30,6 +31,7 @@ from gan_lightning.metrics.scores import compute
 from gan_lightning.metrics.scoring import MEMORISATION, Scorer, ScoreSettings, extract, make_records
 from gan_lightning.paths import expand
 from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, sampler
+from gan_lightning.sequences import TextRule
 from gan_lightning.types import Node, PositiveFloat
 
 
@@ -41,6 +43,7 @@ class Settings(TypedDict):
     fake: Path | None
     output: Path | None
     truncation: PositiveFloat | list[PositiveFloat | None] | None
+    temperature: PositiveFloat | list[PositiveFloat] | None
     ema: bool
     accelerator: Literal["auto", "cpu", "gpu"]
     scores: Node
@@ -60,12 +63,14 @@ def run(arguments: list[str]) -> int:
     if settings["fake"]:
         of_a_model = [*moved, *([] if settings["ema"] else ["ema=false"])]
         of_a_model += [f"scores.truncation={how.truncation}"] if how.truncation else []
-        of_a_model += [f"truncation={settings['truncation']}"] if settings["truncation"] is not None else []
+        of_a_model += [f"{key}={settings[key]}" for key in ("truncation", "temperature") if settings[key] is not None]
         if of_a_model:
             raise UserError(f"{of_a_model[0]}: says something of a model; real=… fake=… compares folders")
     asked = settings["truncation"]
     if asked == []:
         raise UserError("truncation=[]: give one number or several; null is none")
+    if settings["temperature"] == []:
+        raise UserError("temperature=[]: give one number or several")
     if asked is not None and how.truncation:
         raise UserError(f"scores.truncation={how.truncation}: truncation={asked} says it too; give one of them")
     device = choose_device(settings["accelerator"])
@@ -80,8 +85,8 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     """Scores of a checkpoint, kept beside it."""
     path = Path(settings["checkpoint"])
     config = stored_config(path, moved)
-    data = load_data(config)
     module = load_module(path, config).to(device)
+    data = load_data(config, module.data_facts)
     module.show(data)
     scorer = Scorer(how, data).to(device)
     scorer.metrics(module)  # refuses what cannot be made, now
@@ -89,14 +94,26 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     truncations = asked if isinstance(asked, list) else [asked or how.truncation]
     for truncation in truncations:  # which not every model can have
         module.evaluation_block(how.seed, 0, truncation)
+    temperatures = settings["temperature"]
+    temperatures = temperatures if isinstance(temperatures, list) else [temperatures]
+    if temperatures != [None] and not isinstance(module, TextRule):
+        kind = type(module).__name__
+        raise UserError(f"temperature={settings['temperature']}: is for models of text, and this is a {kind}")
     for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
         print(f"{name:24} {value:.6g}")
     made: list[records.Record] = []
     with bar(scorer.n_real + len(truncations) * scorer.n_fake) as scorer.said:
-        for truncation in truncations:  # the features of real images are those of the first
+        for truncation, temperature in product(truncations, temperatures):
             scorer.settings = replace(how, truncation=truncation)
-            made += scorer.score(module, ema=settings["ema"], source="evaluate")
-    show(made)
+            if isinstance(module, TextRule):
+                module.temperature = temperature or 1.0
+            found = scorer.score(module, ema=settings["ema"], source="evaluate")
+            again = made and temperature is not None  # the likelihood of sentences is the same at all temperatures
+            made += [record for record in found if not again or "temperature" in record.settings]
+    if len(temperatures) > 1:
+        show_temperatures(made)
+    else:
+        show(made)
     keep(expand(settings["output"]) if settings["output"] else run_folder(find_checkpoint(path)) / records.FILE, made)
 
 
@@ -250,6 +267,22 @@ def show(made: list[records.Record]) -> None:
             f"{record.n_real:,}",
             f"{record.n_fake:,}",
         )
+    Console().print(table)
+
+
+def show_temperatures(made: list[records.Record]) -> None:
+    """Prints how quality and diversity change: a row a score, a column a temperature."""
+    rows: dict[str, dict[Any, str]] = {}
+    for record in made:
+        rows.setdefault(record.metric, {})[record.settings.get("temperature")] = record.text()
+    columns = dict.fromkeys(record.settings["temperature"] for record in made if "temperature" in record.settings)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("temperature")
+    for temperature in columns:
+        table.add_column(f"{temperature:g}", justify="right")
+    for metric, values in rows.items():
+        everywhere = values.get(None, "")  # what has no temperature
+        table.add_row(metric, *(values.get(temperature, everywhere) for temperature in columns))
     Console().print(table)
 
 

@@ -25,9 +25,13 @@ def stored_config(given: Path, moved: list[str]) -> dict[str, Any]:
     return check(override(stored, moved, Settings, FIXED), Settings)
 
 
-def load_data(config: dict[str, Any]) -> Data:
-    """The data of a run, ready to use. Raises UserError when it is not there."""
+def load_data(config: dict[str, Any], facts: dict[str, Any] | None = None) -> Data:
+    """The data of a run, ready to use. Raises UserError when it is not there.
+
+    facts: what the run's checkpoint keeps of it; None: nothing.
+    """
     data: Data = instantiate(config["data"])
+    data.recall(facts or {})
     data.check()
     data.setup()
     return data

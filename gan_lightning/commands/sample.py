@@ -20,13 +20,15 @@ from gan_lightning.commands.pictures import CLASSES_MOST, safe_name, show
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import Data
 from gan_lightning.data.pixels import save_image
+from gan_lightning.data.text import TextData
 from gan_lightning.errors import UserError
 from gan_lightning.films import Video
 from gan_lightning.latents import Layers
 from gan_lightning.paths import expand
 from gan_lightning.sampling import evaluation_labels, sampler
+from gan_lightning.sequences import TextRule
 from gan_lightning.translation import Translator
-from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 NEAREST_MOST = 128  # pairs in nearest.png
 PICTURES = ("grid.png", "nearest.png", "projected.png")  # written beside images
@@ -43,6 +45,8 @@ class Settings(TypedDict):
     nearest: bool
     label: NonNegativeInt | str | list[NonNegativeInt | str] | None
     truncation: NonNegativeFloat | list[NonNegativeFloat] | None
+    temperature: PositiveFloat | None
+    prefix: str | None
     interpolate: bool | Literal["latents", "styles", "labels"]
     video: Video | None
     mixing: bool | Layers
@@ -75,6 +79,7 @@ def run(arguments: list[str]) -> int:
         if not data.pictures:
             made = f"samples of {settings['checkpoint']} are {data.noun}, not images"
             raise UserError(f"{key}={show(settings[key])}: {made}")
+    set_text(module, data, settings)
     if settings["nearest"]:
         data = load_data(config)
     folder = output_folder(settings, "sampled")
@@ -101,6 +106,18 @@ def run(arguments: list[str]) -> int:
     shown = [] if settings["dataset"] else [f.name for f in folder.iterdir() if not re.search(r"(^|_)\d{5,}$", f.stem)]
     print(f"{folder}: {', '.join(sorted(shown))}".rstrip(": "))
     return 0
+
+
+def set_text(module: AdversarialModule, data: Data, settings: dict[str, Any]) -> None:
+    """Tells a model of text how to sample. Raises UserError where it cannot, and for another model."""
+    for key in ("temperature", "prefix"):
+        if settings[key] is not None and not (isinstance(module, TextRule) and isinstance(data, TextData)):
+            kind = type(module).__name__
+            raise UserError(f"{key}={settings[key]}: is for models of text, and {kind} makes {data.noun}")
+    if isinstance(module, TextRule) and isinstance(data, TextData):
+        module.evaluation_block(settings["seed"], 0, settings["truncation"])  # refuses truncation
+        module.temperature = settings["temperature"] or 1.0
+        module.prefix = None if settings["prefix"] is None else data.prefix(settings["prefix"])
 
 
 def chosen_classes(module: AdversarialModule, label: int | str | list[int | str] | None) -> list[int] | None:
@@ -191,7 +208,7 @@ def write_samples(
         blank = [torch.ones(columns - len(row), *row.shape[1:], device=row.device) for row in shown]
         shown = [torch.cat(pair) for pair in zip(shown, blank, strict=True)]
         save_grid(torch.cat(shown), folder / "grid.png", columns)
-    elif settings["grid"]:
+    elif settings["grid"] and not isinstance(data, TextData):  # whose one file has all samples
         data.exhibit(torch.cat(images)[: data.most_shown], module, settings["ema"]).save(folder / "grid")
     return torch.cat(images)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
@@ -29,6 +29,7 @@ from gan_lightning.config.overrides import (
     values,
 )
 from gan_lightning.data.listing import class_folders
+from gan_lightning.data.vocabulary import text_size
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 
@@ -50,6 +51,14 @@ def count_class_folders(root: object, labels: object) -> int:
 
 # With a cache, so that a folder is listed once however many keys follow the number.
 OmegaConf.register_new_resolver("class_folders", count_class_folders, use_cache=True, replace=True)
+
+
+def size_of_text(what: Literal["vocabulary", "length"], *, _parent_: DictConfig) -> int:
+    """What a file of sentences has, for the configuration that names it: 1 where it cannot be read."""
+    return 1 if OmegaConf.is_missing(_parent_, "root") else text_size(what, _parent_)  # type: ignore[arg-type]
+
+
+OmegaConf.register_new_resolver("text", size_of_text, replace=True)  # which keeps the file it has read
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             node = config[key]
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
         except OmegaConfBaseException as error:
-            raise UserError(shorten(f"{error.full_key or key}: {error.msg or error}".partition("\n")[0])) from error
+            reason = str(error.msg or error)
+            if lacking := re.search(r"Interpolation key '(data\.\w+)' not found", reason):
+                reason = f"needs {lacking[1]}, which this data does not have: the model is for another kind of data"
+            raise UserError(shorten(f"{error.full_key or key}: {reason}".partition("\n")[0])) from error
     return resolved
 
 

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lightning.config import CONF
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data
 from gan_lightning.data.translation import Translation
 
 FILES = sorted((CONF / "data").glob("*.yaml"))
@@ -21,10 +21,10 @@ def test_config(file: Path) -> None:
     if OmegaConf.is_missing(config.data, "root") or config.data.get("root", "") is None:
         config.data.root = "photos"
     data = instantiate(config.data)
-    assert isinstance(data, ImageData)
+    assert isinstance(data, Data)
     assert (data.seed, data.workers) == (3, 0)
     if not isinstance(data, Translation):  # whose papers have small batches, and mirror
-        assert (data.batch_size, data.flip) == (64 if data.pictures else 256, False)
+        assert (data.batch_size, data.flip) == (256 if data.noun == "points" else 64, False)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
