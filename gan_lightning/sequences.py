@@ -19,6 +19,8 @@ from gan_lightning.sampling import sampler
 from gan_lightning.steps import Phase
 from gan_lightning.types import NonNegativeInt
 
+IGNORED = -100  # in the place of tokens that do not count: summing at once is faster than a loss for each token
+
 
 class Drawn(nn.Module):
     """A generator of text as it is sampled from: at a temperature, going on from a prefix.
@@ -94,10 +96,12 @@ class TextRule(GAN):
         self.show(self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
 
     def likelihood_loss(self, batch: Batch, fakes: Fakes) -> Losses:
-        """What the generator minimises before there is a game: minus the mean log-likelihood of a token, in nats."""
+        """What the generator minimises before there is a game: minus the log-likelihood, in nats, over all places.
+
+        "loss_likelihood" is that of a token; how many count differs from one process to the other.
+        """
         total, counted = negative_log_likelihood(self.generator, batch["image"], self.ends)
-        loss = total / counted
-        return {"loss": loss, "loss_likelihood": loss}
+        return {"loss": total / batch["image"].numel(), "loss_likelihood": total / counted}
 
     def measured(self, data: Data) -> tuple[str, ...]:
         return (*super().measured(data), *data.judged)
@@ -146,5 +150,6 @@ def negative_log_likelihood(generator: Any, tokens: Tensor, ends: bool) -> tuple
     """Minus the log-likelihood of sentences (N, L) in nats, summed, and the number of tokens that counted; scalars."""
     counted = counting(tokens, ends)
     logits = generator.logits(tokens).float()  # (N, L, V)
-    losses = functional.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
-    return (losses * counted.flatten()).sum(), counted.sum()
+    wanted = tokens.masked_fill(~counted, IGNORED)
+    total = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total, counted.sum()

@@ -87,10 +87,14 @@ REFUSED = {  # what a rule says no to, and how the message begins
     ("deepfill_v1", "augment", "ADA"): "model: ada.pipeline=",
 }
 SUPER_RESOLUTION = ("srresnet", "srgan", "esrgan")
+TEXTS = ("mle", "seqgan")
 for _rule in SUPER_RESOLUTION:
     REFUSED[_rule, "augment", "DiffAugment"] = "model.augment=[color]: "
     REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline="
-ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1}  # steps of the generator without a discriminator
+for _rule in TEXTS:
+    REFUSED[_rule, "augment", "DiffAugment"] = "model: augment: "
+    REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline: "
+ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1, "mle": 2, "seqgan": 1}  # steps of the generator alone
 
 
 def refusals(case: Case) -> list[tuple[str, str, Any]]:
@@ -166,7 +170,22 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
     model["augment"] = ["color", "translation", "cutout"] if case.augment == "DiffAugment" else []
     if case.augment == "ADA":  # with a fixed probability: not every rule has one to follow
         model["ada"] = {**model["ada"], "pipeline": "bgc", "target": None, "p": 0.5}
+    if case.rule in TEXTS:  # an oracle's: where sentences end, each process has its own mean over the tokens that count
+        sizes = {"vocabulary": 20, "length": 6}
+        settings["data"] = {
+            "_target_": "gan_lightning.data.text.Oracle",
+            "seed": settings["seed"],
+            "samples": 256,
+            "held_out_samples": 16,
+            **sizes,
+        }
+        model["generator"].update(embedding=4, hidden=8, **sizes)
+        model["discriminator"].update(sizes)
+        model["ema"] = model["ema"] or {"_target_": "gan_lightning.ema.EMA", "_partial_": True}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
+    if case.rule == "seqgan":
+        model.update(discriminator_images=0, rollouts=2)
+        model["discriminator"].update(embedding=2, filter_sizes=[1, 2], filters=[2, 2], dropout=0.0)
     if model.get("pretraining_images"):
         model["pretraining_images"] = 1  # ends with the first step
     if case.rule == "began":
@@ -218,14 +237,16 @@ class Probe(Callback):
 
     def on_minibatch_end(self, trainer: Any, module: Any) -> None:
         self.losses += [float(module.metrics[key]) for key in ("D/loss", "G/loss") if key in module.metrics]
-        channels = module.trainer.datamodule.channels  # an image may be judged beside the one that it was made of
+        # an image may be judged beside the one that it was made of, and a text has no channels
+        channels = getattr(module.trainer.datamodule, "channels", 0)
         self.shown.update(*(each(images[:, -channels:]) for images in self.judged))
         self.judged.clear()
 
 
 def each(images: Tensor) -> list[bytes]:
-    """Images (..., C, H, W), one by one."""
-    return [image.numpy().tobytes() for image in images.detach().float().flatten(0, -4)]
+    """Images (..., C, H, W), or tokens (..., L), one by one."""
+    one = 3 if images.is_floating_point() else 1
+    return [image.numpy().tobytes() for image in images.detach().float().flatten(0, -one - 1)]
 
 
 def outcome(case: Case, folder: Path, batch: int = BATCH, rule: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.commands.train import quieten
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import Data, ImageData
 from gan_lightning.data.sets import InMemory
 from gan_lightning.models.gan import GAN
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -101,7 +101,7 @@ class Watch(Callback):
 
 def fit(
     module: AdversarialModule,
-    data: ImageData,
+    data: Data,
     folder: Path,
     *callbacks: Callback,
     budget: Budget | None = None,

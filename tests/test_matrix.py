@@ -26,7 +26,7 @@ from tests.matrix import (
     whole,
 )
 
-NOT_OF_THE_RUN = ("config", "class_names", "global_step", "pytorch-lightning_version")
+NOT_OF_THE_RUN = ("config", "class_names", "data", "global_step", "pytorch-lightning_version")
 OWN_NOISE = ("stylegan2",)  # drawn by the layers of every process
 DTYPES = {"32-true": "torch.float32", "bf16-mixed": "torch.bfloat16", "16-mixed": "torch.float16"}
 
@@ -103,7 +103,7 @@ def verify_together(cases: list[Case], folder: Path, seconds: float) -> None:
             alone = outcome(case._replace(processes=1, resume=False), folder / f"{number} alone", 2 * BATCH)
             for network in ("generator.", "discriminator."):
                 one, two = (moves(found, network) for found in (alone, ranks[0]))
-                assert (one - two).norm() < 0.01 * one.norm(), f"{case}: {network} is not that of one process"
+                assert (one - two).norm() <= 0.01 * one.norm(), f"{case}: {network} is not that of one process"
 
 
 def moves(found: dict[str, Any], network: str) -> torch.Tensor:
