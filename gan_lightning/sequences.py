@@ -153,3 +153,11 @@ def negative_log_likelihood(generator: Any, tokens: Tensor, ends: bool) -> tuple
     wanted = tokens.masked_fill(~counted, IGNORED)
     total = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
     return total, counted.sum()
+
+
+def finished(tokens: Tensor, relaxed: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens (N, L) and relaxed one-hot vectors of them (N, L, V): after the first token 0 only (one-hot) zeros."""
+    written = counting(tokens, ends=True)
+    kept = relaxed * written[..., None]
+    kept[..., 0] = torch.where(written, kept[..., 0], 1.0)
+    return tokens * written, kept

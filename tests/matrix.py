@@ -34,6 +34,7 @@ from gan_lightning.config import CONF, check, check_models, compose, instantiate
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.networks.equalized import EqualizedLinear
+from gan_lightning.sequences import TextRule
 
 ROOT = Path(__file__).parents[1]
 BATCH = 8
@@ -47,6 +48,18 @@ SMALL = {
     "batch_norm": "none",
     "deviation_group": 0,  # of each process its own
 }  # where a network has such a key
+
+
+TEXT_SIZES = {
+    "embedding": 4,
+    "hidden": 8,
+    "head_size": 4,
+    "code": 4,
+    "filters": 2,
+    "guess": 4,
+    "representations": 2,
+    "dropout": 0.0,
+}  # the same of texts
 
 
 class Case(NamedTuple):
@@ -87,14 +100,15 @@ REFUSED = {  # what a rule says no to, and how the message begins
     ("deepfill_v1", "augment", "ADA"): "model: ada.pipeline=",
 }
 SUPER_RESOLUTION = ("srresnet", "srgan", "esrgan")
-TEXTS = ("mle", "seqgan")
+TEXTS = ("mle", "seqgan", "relgan", "textgan")
 for _rule in SUPER_RESOLUTION:
     REFUSED[_rule, "augment", "DiffAugment"] = "model.augment=[color]: "
     REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline="
 for _rule in TEXTS:
     REFUSED[_rule, "augment", "DiffAugment"] = "model: augment: "
     REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline: "
-ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1, "mle": 2, "seqgan": 1}  # steps of the generator alone
+# steps of the generator alone
+ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1, "mle": 2, "seqgan": 1, "relgan": 1, "textgan": 1}
 
 
 def refusals(case: Case) -> list[tuple[str, str, Any]]:
@@ -179,13 +193,13 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
             "held_out_samples": 16,
             **sizes,
         }
-        model["generator"].update(embedding=4, hidden=8, **sizes)
-        model["discriminator"].update(sizes)
+        for network in (model["generator"], model["discriminator"]):
+            network.update({key: value for key, value in TEXT_SIZES.items() if key in network}, **sizes)
         model["ema"] = model["ema"] or {"_target_": "gan_lightning.ema.EMA", "_partial_": True}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
     if case.rule == "seqgan":
         model.update(discriminator_images=0, rollouts=2)
-        model["discriminator"].update(embedding=2, filter_sizes=[1, 2], filters=[2, 2], dropout=0.0)
+        model["discriminator"].update(filter_sizes=[1, 2], filters=[2, 2])
     if model.get("pretraining_images"):
         model["pretraining_images"] = 1  # ends with the first step
     if case.rule == "began":
@@ -218,6 +232,7 @@ class Probe(Callback):
         layer.register_forward_hook(self.computed)
         self.generate, module.generate = module.generate, self.generated
         self.judged: list[Tensor] = []
+        self.of_texts = isinstance(module, TextRule)
         module.discriminator.register_forward_pre_hook(self.judges)
 
     def computed(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -229,7 +244,8 @@ class Probe(Callback):
         return images
 
     def judges(self, discriminator: nn.Module, inputs: Any) -> None:
-        self.judged.append(torch.func.debug_unwrap(inputs[0], recurse=True))  # what vmap has made has no numbers yet
+        images = torch.func.debug_unwrap(inputs[0], recurse=True)  # what vmap has made has no numbers yet
+        self.judged.append(images.argmax(-1) if self.of_texts and images.ndim == 3 else images)  # of relaxed tokens
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         for images in batch["image"]:

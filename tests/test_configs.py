@@ -12,6 +12,7 @@ import torch
 from gan_lightning.adversarial import images_of
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose, instantiate
+from gan_lightning.data.vocabulary import BUNDLED
 from tests.fake_data import write_idx, write_large_photos, write_photos
 
 SHOWN = {
@@ -19,7 +20,14 @@ SHOWN = {
     for group in ("model", "data", "experiment", "trainer", "scores")
 }
 MLP_POINTS = ["model=gan", "network@model=mlp_points"]
-POINTS = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}
+FITTING = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}  # models for data
+FITTING |= {f"data={name}": ["model=mle"] for name in ("tiny_text", "text_file", "oracle")}
+OTHERS = {  # networks of other data than images, with a rule and the data for them
+    "seqgan": ["model=seqgan", "data=oracle"],
+    "relgan": ["model=relgan", "data=oracle"],
+    "relgan_transformer": ["model=relgan", "data=oracle"],
+    "textgan": ["model=textgan", "data=oracle"],
+}
 NARROW = {"base_channels": "8", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
 POWERS_OF_TWO = (
@@ -66,12 +74,14 @@ def folder_of(choice: str) -> list[str]:
     """The folder that must be named, any at all: nothing is read."""
     if on_a_folder(choice):
         return ["data.root=.", "data.classes=10"]
+    if compose("train", [choice], Settings).data._target_.endswith(".TextFile"):
+        return [f"data.root={BUNDLED}", "data.test=null"]
     return ["data.root=."] if compose("train", [choice], Settings).data._target_.endswith(FOLDERS) else []
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_builds_at_full_size(choice: str) -> None:
-    arguments = [choice, *POINTS.get(choice, []), *folder_of(choice)]
+    arguments = [choice, *FITTING.get(choice, []), *folder_of(choice)]
     settings = check(compose("train", arguments, Settings), Settings)
     instantiate(settings["data"])
     if choice in NEEDS_A_TRANSLATOR:
@@ -88,7 +98,7 @@ def test_builds_at_full_size(choice: str) -> None:
 )
 def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("=")
-    data = [*POINTS.get(choice, [])]
+    data = [*FITTING.get(choice, [])]
     if on_a_folder(choice):
         write_photos(tmp_path / "photos")
         data = [f"data.root={tmp_path / 'photos'}", "data.image_size=16"]
@@ -98,7 +108,13 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         data = [f"data.root={tmp_path}", "data.download=false"]
     if "stacked_mnist" in name:
         data.append("data.images=300")
-    networks = compose("train", [choice, *POINTS.get(choice, [])], Settings).model
+    kind = compose("train", [choice], Settings).data._target_
+    if kind.endswith(".TextFile"):
+        data += [f"data.root={BUNDLED}", "data.test=null", "scores.samples=20"]
+    if kind.endswith(".Oracle"):
+        data += ["data.vocabulary=50", "data.samples=64", "data.held_out_samples=16", "scores.samples=16"]
+        data += ["data.parameters=null"]
+    networks = compose("train", [choice, *FITTING.get(choice, [])], Settings).model
     narrow = NARROW if on_a_folder(choice) and group == "experiment" else {"base_channels": NARROW["base_channels"]}
     data += [
         f"model.{n}.{k}={v}" for n in ("generator", "discriminator") for k, v in narrow.items() if k in networks[n]
@@ -131,7 +147,8 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     debug = ["samples.count=16", *([] if group == "trainer" else ["trainer=debug"])]
     folder = tmp_path / "run"
     assert run([choice, *debug, *data, "trainer.accelerator=cpu", f"hydra.run.dir={folder}"]) == 0
-    for made in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "samples/real.png", "samples/film.gif"):
+    shown = ("samples/real.txt",) if ".text." in kind else ("samples/real.png", "samples/film.gif")
+    for made in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", *shown):
         assert (folder / made).exists(), made
     assert list(folder.glob("events.out.tfevents.*"))
 
@@ -156,11 +173,9 @@ def test_other_networks_leave_a_rule_itself(model: str, key: str, value: Any, ne
 def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
     alone = ("began", "cyclegan", "deepfill", "deepfill_v1", "esrgan", "infogan", "pix2pix", "srgan")  # for these rules
     rule = found if (found := network.removesuffix("_mnist").removesuffix("_unet")) in alone else "dcgan"
-    arguments = [
-        f"model={rule}",
-        f"network@model={network}",
-        f"data.image_size={32 if network in (*POWERS_OF_TWO, 'deepfill', 'deepfill_v1', 'esrgan') else 28}",
-    ]
+    size = 32 if network in (*POWERS_OF_TWO, "deepfill", "deepfill_v1", "esrgan") else 28
+    fitting = OTHERS.get(network, [f"model={rule}", f"data.image_size={size}"])
+    arguments = [*fitting, f"network@model={network}"]
     module = instantiate(check(compose("train", arguments, Settings), Settings)["model"])
     latents = module.draw_latents(2, torch.Generator())
     assert module.verdicts(images_of(module.generate({}, latents)), latents, None).shape == (2,)

@@ -27,7 +27,7 @@ from tests.matrix import (
 )
 
 NOT_OF_THE_RUN = ("config", "class_names", "data", "global_step", "pytorch-lightning_version")
-OWN_NOISE = ("stylegan2",)  # drawn by the layers of every process
+OWN_NOISE = ("stylegan2", "relgan", "textgan")  # drawn by the networks of every process
 DTYPES = {"32-true": "torch.float32", "bf16-mixed": "torch.bfloat16", "16-mixed": "torch.float16"}
 
 
