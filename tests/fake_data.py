@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gan_lightning.data.wav import to_int16, write_wav
+
 
 def write_idx(folder: Path, train: int = 40, test: int = 10) -> None:
     """MNIST's four uncompressed idx files with random pictures."""
@@ -33,3 +35,13 @@ def write_photos(folder: Path, count: int = 40) -> None:
         place = folder / ("cats", "dogs")[index % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(numbers.integers(0, 256, (24, 20, 3), dtype=np.uint8)).save(place / f"{index:03d}.png")
+
+
+def write_sounds(folder: Path, count: int = 40, rate: int = 8000) -> None:
+    """Short files 0_ann_0.wav, 1_bob_1.wav …: sines with noise, of 100 to 400 samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = np.random.default_rng(0)
+    for index in range(count):
+        time = np.arange(numbers.integers(100, 400)) / rate
+        tone = np.sin(2 * np.pi * 500 * (1 + index % 2) * time) + 0.1 * numbers.standard_normal(len(time))
+        write_wav(folder / f"{index % 2}_{('ann', 'bob')[index % 2]}_{index}.wav", to_int16(0.5 * tone), rate)

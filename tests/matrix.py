@@ -46,6 +46,7 @@ SMALL = {
     "group_width": 2,
     "growth_channels": 2,
     "batch_norm": "none",
+    "phase_shuffle": 0,  # each process draws its own
     "deviation_group": 0,  # of each process its own
 }  # where a network has such a key
 
@@ -107,6 +108,8 @@ for _rule in SUPER_RESOLUTION:
 for _rule in TEXTS:
     REFUSED[_rule, "augment", "DiffAugment"] = "model: augment: "
     REFUSED[_rule, "augment", "ADA"] = "model: ada.pipeline: "
+REFUSED["wavegan", "augment", "DiffAugment"] = "model.augment=[color,translation,cutout]: "
+REFUSED["wavegan", "augment", "ADA"] = "model.ada.pipeline=bgc: "
 # steps of the generator alone
 ALONE = {"srresnet": 2, "srgan": 1, "esrgan": 1, "mle": 2, "seqgan": 1, "relgan": 1, "textgan": 1}
 
@@ -202,6 +205,10 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
         model["discriminator"].update(filter_sizes=[1, 2], filters=[2, 2])
     if model.get("pretraining_images"):
         model["pretraining_images"] = 1  # ends with the first step
+    if case.rule == "wavegan":
+        settings["data"].update(samples=256, count=256)
+        for network in (model["generator"], model["discriminator"]):
+            network.update(samples=256, kernel=9)
     if case.rule == "began":
         model["balance"] = 1.0  # or k, which a resume must keep, stays at 0
     if case.rule == "cyclegan":
@@ -221,7 +228,9 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
 class Probe(Callback):
     """Sees which images there are and which the discriminator is shown, losses, and what layers compute in."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, dims: int) -> None:
+        """dims: of a sample."""
+        self.dims = dims
         self.real: set[bytes] = set()
         self.fakes: set[bytes] = set()
         self.shown: set[bytes] = set()
@@ -240,7 +249,7 @@ class Probe(Callback):
 
     def generated(self, batch: Any, latents: Any) -> Tensor:
         images = self.generate(batch, latents)
-        self.fakes.update(each(images_of(images)))
+        self.fakes.update(each(images_of(images), self.dims))
         return images
 
     def judges(self, discriminator: nn.Module, inputs: Any) -> None:
@@ -249,20 +258,20 @@ class Probe(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         for images in batch["image"]:
-            self.real.update(each(pl_module.shown(images)))
+            self.real.update(each(pl_module.shown(images), self.dims))
 
     def on_minibatch_end(self, trainer: Any, module: Any) -> None:
         self.losses += [float(module.metrics[key]) for key in ("D/loss", "G/loss") if key in module.metrics]
-        # an image may be judged beside the one that it was made of, and a text has no channels
-        channels = getattr(module.trainer.datamodule, "channels", 0)
-        self.shown.update(*(each(images[:, -channels:]) for images in self.judged))
+        if self.dims == 3:  # an image may be judged beside the one that it was made of
+            channels = module.trainer.datamodule.channels
+            self.judged = [images[:, -channels:] for images in self.judged]
+        self.shown.update(*(each(images, self.dims) for images in self.judged))
         self.judged.clear()
 
 
-def each(images: Tensor) -> list[bytes]:
-    """Images (..., C, H, W), or tokens (..., L), one by one."""
-    one = 3 if images.is_floating_point() else 1
-    return [image.numpy().tobytes() for image in images.detach().float().flatten(0, -one - 1)]
+def each(samples: Tensor, dims: int) -> list[bytes]:
+    """Samples (..., *shape), each of so many dimensions, one by one."""
+    return [sample.numpy().tobytes() for sample in samples.detach().float().flatten(0, -dims - 1)]
 
 
 def outcome(case: Case, folder: Path, batch: int = BATCH, rule: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -297,7 +306,7 @@ def train(
     module.config = settings
     data.setup()
     before = {key: weight.detach().clone() for key, weight in module.named_parameters()}
-    probe = Probe(module)
+    probe = Probe(module, len(data.shape))
     half = case.precision == "16-mixed"
     images = minibatches * data.batch_size * case.processes
     trainer = instantiate({**settings["trainer"], "precision": "32-true" if half else case.precision}).build(
@@ -306,6 +315,7 @@ def train(
     if half:  # which TrainerSettings refuses on a CPU; a scale of 65536 would have the first steps left out
         scaler = torch.amp.GradScaler("cpu", init_scale=256)  # pyright: ignore[reportPrivateImportUsage]
         trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    data.check_model(module)
     module.check_run(trainer, data)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return {

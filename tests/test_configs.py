@@ -13,7 +13,7 @@ from gan_lightning.adversarial import images_of
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose, instantiate
 from gan_lightning.data.vocabulary import BUNDLED
-from tests.fake_data import write_idx, write_large_photos, write_photos
+from tests.fake_data import write_idx, write_large_photos, write_photos, write_sounds
 
 SHOWN = {
     group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml"))
@@ -22,11 +22,13 @@ SHOWN = {
 MLP_POINTS = ["model=gan", "network@model=mlp_points"]
 FITTING = {f"data={name}": MLP_POINTS for name in ("ring", "grid", "spiral", "gaussian_1d")}  # models for data
 FITTING |= {f"data={name}": ["model=mle"] for name in ("tiny_text", "text_file", "oracle")}
+FITTING |= {f"data={name}": ["model=wavegan"] for name in ("tones", "speech_folder")}
 OTHERS = {  # networks of other data than images, with a rule and the data for them
     "seqgan": ["model=seqgan", "data=oracle"],
     "relgan": ["model=relgan", "data=oracle"],
     "relgan_transformer": ["model=relgan", "data=oracle"],
     "textgan": ["model=textgan", "data=oracle"],
+    "wavegan": ["model=wavegan"],
 }
 NARROW = {"base_channels": "8", "attention": "null"}
 CHOICES = [f"{group}={name}" for group, names in SHOWN.items() for name in names]
@@ -39,7 +41,7 @@ POWERS_OF_TWO = (
     "stylegan1",
     "stylegan2",
 )  # the sides of their images
-FOLDERS = ("PairedFolder", "UnpairedFolders", "InpaintingFolder", "SuperResolutionFolder")
+FOLDERS = ("PairedFolder", "UnpairedFolders", "InpaintingFolder", "SuperResolutionFolder", "SpeechFolder")
 NEEDS_A_TRANSLATOR = [  # their batches have an "input" or a "mask", which the default model does not translate
     f"data={name}"
     for name in (
@@ -111,6 +113,11 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     kind = compose("train", [choice], Settings).data._target_
     if kind.endswith(".TextFile"):
         data += [f"data.root={BUNDLED}", "data.test=null", "scores.samples=20"]
+    if kind.endswith((".Tones", ".SpeechFolder")):
+        data.append("data.samples=256")
+    if kind.endswith(".SpeechFolder"):
+        write_sounds(tmp_path / "sounds")
+        data.append(f"data.root={tmp_path / 'sounds'}")
     if kind.endswith(".Oracle"):
         data += ["data.vocabulary=50", "data.samples=64", "data.held_out_samples=16", "scores.samples=16"]
         data += ["data.parameters=null"]
@@ -169,7 +176,7 @@ def test_other_networks_leave_a_rule_itself(model: str, key: str, value: Any, ne
     assert settings["model"]["discriminator"][key] == value
 
 
-@pytest.mark.parametrize("network", sorted(f.stem for f in (CONF / "network").glob("*.yaml")))
+@pytest.mark.parametrize("network", sorted({f.stem for f in (CONF / "network").glob("*.yaml")}))
 def test_networks_can_be_swapped(network: str, tmp_path: Path) -> None:
     alone = ("began", "cyclegan", "deepfill", "deepfill_v1", "esrgan", "infogan", "pix2pix", "srgan")  # for these rules
     rule = found if (found := network.removesuffix("_mnist").removesuffix("_unet")) in alone else "dcgan"

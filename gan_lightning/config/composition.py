@@ -30,6 +30,7 @@ from gan_lightning.config.overrides import (
 )
 from gan_lightning.data.listing import class_folders
 from gan_lightning.data.vocabulary import text_size
+from gan_lightning.data.wav import sound_classes
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 
@@ -59,6 +60,17 @@ def size_of_text(what: Literal["vocabulary", "length"], *, _parent_: DictConfig)
 
 
 OmegaConf.register_new_resolver("text", size_of_text, replace=True)  # which keeps the file it has read
+
+
+def count_sound_classes(root: object, labels: object, part: object, separator: object) -> int:
+    """The same for a folder of sounds."""
+    try:
+        return len(sound_classes(expand(str(root)), str(labels), int(str(part)), str(separator)))
+    except (OSError, ValueError):
+        return 0
+
+
+OmegaConf.register_new_resolver("sound_classes", count_sound_classes, use_cache=True, replace=True)
 
 
 @dataclass(frozen=True)

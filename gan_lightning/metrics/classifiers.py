@@ -1,12 +1,17 @@
 """Small classifiers whose features scores are made of where Inception-v3 is not at hand, or means nothing.
 
-Both return (features (N, num_features), logits (N, num_classes)); features are divided by `scale`, so that their
-variance on the training images is 1 on average. Their weights are in `weights/`, named by version; `fit_classifiers.py`
-made them and says what they were trained on.
+All return (features (N, num_features), logits (N, num_classes)); features are divided by `scale`, so that their
+variance on what they were trained on is 1 on average. Their weights are in `weights/`, named by version;
+`fit_classifiers.py` made them and says what that was.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from gan_lightning.data.spectrograms import FLOOR, log_mel
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -82,3 +87,54 @@ class ObjectsClassifier(nn.Module):
         """images (N, 3, 32, 32) in [-1, 1]."""
         features = self.body(images)
         return features / self.scale, self.head(features)
+
+
+class SpokenDigitsClassifier(nn.Module):
+    """Spoken digits of 8,192 samples at 8 kHz, as log-mel spectrograms, -> 64 features and 10 classes; 12 M
+    multiply-adds a sound.
+
+    How loud a sound is makes no difference. The features are taken before the last rectifier, as those of digits.
+    """
+
+    samples, rate, num_features, num_classes = 8192, 8000, 64, 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            convolution(1, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # (N, 16, 32, 32)
+            convolution(16, 32),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # (N, 32, 16, 16)
+            convolution(32, 48),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # (N, 48, 8, 8)
+            convolution(48, 64),
+            nn.ReLU(),
+            nn.AvgPool2d(2),  # (N, 64, 4, 4)
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(64 * 4 * 4, self.num_features),
+        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Linear(self.num_features, self.num_classes))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, sounds: Tensor) -> tuple[Tensor, Tensor]:
+        """sounds (N, 1, 8192) in [-1, 1]."""
+        loudest = sounds.abs().amax(-1, keepdim=True).clamp(min=1e-4)
+        with torch.autocast(sounds.device.type, enabled=False):
+            levels = log_mel((sounds / loudest).flatten(1).float(), self.rate, window=256, hop=128)[..., :64]
+        features = self.body(1 - 2 * levels.unsqueeze(1) / math.log(FLOOR))  # of (N, 1, 64, 64) in [-1, 1]
+        return features / self.scale, self.head(features)
+
+
+def at_rate(sounds: Tensor, rate: int, new_rate: int) -> Tensor:
+    """Sounds (N, T) at another sample rate, (N, T · new_rate / rate), by their Fourier transforms."""
+    if rate == new_rate:
+        return sounds
+    length = round(sounds.shape[1] * new_rate / rate)
+    spectrum = torch.fft.rfft(sounds)
+    kept = min(length // 2, sounds.shape[1] // 2)  # frequencies below half of either rate
+    spectrum = functional.pad(spectrum[:, :kept], (0, length // 2 + 1 - kept))
+    return torch.fft.irfft(spectrum, length) * (length / sounds.shape[1])

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gan_lightning.data.pixels import resize, to_float
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifier
+from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifier, SpokenDigitsClassifier, at_rate
 from gan_lightning.paths import expand
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -21,6 +22,7 @@ BUNDLED: dict[str, tuple[int, Callable[[], DigitsClassifier | ObjectsClassifier]
     "objects": (1, ObjectsClassifier),
 }
 STACKED = "stacked_digits"
+SPOKEN, SPOKEN_VERSION = "spoken_digits", 1  # of sounds, by their data alone: they have a sample rate
 NAMES = ("digits", "objects", "inception", "pixels", STACKED, "torchvision/<model>", "timm/<model>")
 
 
@@ -67,7 +69,7 @@ class Extractor(nn.Module):
     @property
     def label(self) -> str:
         """How people read it: "digits v1"."""
-        return f"{self.name} v{self.version}" if self.name in (*BUNDLED, STACKED) else self.name
+        return f"{self.name} v{self.version}" if self.name in (*BUNDLED, STACKED, SPOKEN) else self.name
 
 
 def fitted(pixels: Tensor, size: int, channels: int) -> Tensor:
@@ -172,6 +174,18 @@ def stacked_digits() -> Extractor:
         return digits.prepare(pixels.flatten(0, 1).unsqueeze(1))  # (3 N, 1, 28, 28)
 
     return Extractor(OfColours(digits.network), STACKED, digits.version, prepare, digits.resize)
+
+
+def spoken_digits(rate: int) -> Extractor:
+    """What a classifier of spoken digits sees of sounds, int16 (N, 1, T) at this rate: of their first 1.024 seconds."""
+    network = SpokenDigitsClassifier()
+    network.load_state_dict(load_file(WEIGHTS / f"{SPOKEN}-v{SPOKEN_VERSION}.safetensors"))
+
+    def prepare(sounds: Tensor) -> Tensor:
+        heard = at_rate(sounds.flatten(1).float() / 32767, rate, network.rate)[:, : network.samples]
+        return functional.pad(heard, (0, network.samples - heard.shape[1])).unsqueeze(1)
+
+    return Extractor(network, SPOKEN, str(SPOKEN_VERSION), prepare, f"by Fourier transform, to {network.rate:,} Hz")
 
 
 def inception(state: dict[str, Tensor] | None) -> Extractor:

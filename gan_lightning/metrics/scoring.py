@@ -77,7 +77,7 @@ class ScoreSettings:
             raise UserError(f"scores.inception_weights={self.inception_weights}: needs scores.extractor=inception")
         if own:
             if name != own.name:
-                raise UserError(f"scores.extractor={name}: sees images, and these are points: leave it out")
+                raise UserError(f"scores.extractor={name}: is not for this data: leave it out, or use {own.name}")
             return own
         return load_extractor(name, self.inception_weights if name == "inception" else self.extractor_weights)
 

@@ -70,7 +70,7 @@ class Discriminator(nn.Module):
             self.projection = LabelEmbedding(self.classes, features)
         if self.spectral_norm:
             for module in self.modules():
-                if isinstance(module, nn.Linear | nn.Conv2d | LabelEmbedding):
+                if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | LabelEmbedding):
                     spectrally_normalised(module)
 
     def features(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -11,9 +11,11 @@ FOLDER = Path(__file__).parents[2] / "conf" / "network"
 TRANSLATORS = ("cyclegan", "cyclegan_unet", "pix2pix")
 POWERS_OF_TWO = (*TRANSLATORS, "progan", "r3gan", "stylegan1", "stylegan2")  # their images' sides
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+TEXTS = ("seqgan", "relgan", "relgan_transformer", "textgan")
+NO_IMAGES = ("wavegan", *TEXTS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_IMAGES])
 @pytest.mark.parametrize(("image_size", "channels"), [(28, 1), (32, 3)])
 def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> None:
     if image_size == 28 and name in (*POWERS_OF_TWO, "esrgan"):
@@ -44,6 +46,17 @@ def test_the_pair_fits_the_data(name: str, image_size: int, channels: int) -> No
         assert discriminator(torch.cat([images, images], 1)).shape[:2] == (2, 1)
         return
     assert discriminator(images).shape == others.get(name, (2,))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_pair_fits_texts(name: str) -> None:
+    config = OmegaConf.create({"data": {"vocabulary": 30, "length": 7}})
+    config.model = OmegaConf.load(FOLDER / f"{name}.yaml")
+    generator, discriminator = instantiate(config.model.generator), instantiate(config.model.discriminator)
+    tokens = generator(torch.rand(2, generator.latent_size))
+    assert (tokens.shape, tokens.dtype) == ((2, 7), torch.int64)
+    assert discriminator(tokens).shape == (2,)
+    assert generator.logits(tokens).shape == (2, 7, 30)
 
 
 @pytest.mark.parametrize("name", NAMES)
