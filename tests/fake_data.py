@@ -45,3 +45,13 @@ def write_sounds(folder: Path, count: int = 40, rate: int = 8000) -> None:
         time = np.arange(numbers.integers(100, 400)) / rate
         tone = np.sin(2 * np.pi * 500 * (1 + index % 2) * time) + 0.1 * numbers.standard_normal(len(time))
         write_wav(folder / f"{index % 2}_{('ann', 'bob')[index % 2]}_{index}.wav", to_int16(0.5 * tone), rate)
+
+
+def write_voices(folder: Path, speakers: dict[str, int], samples: int = 2000, rate: int = 8000) -> None:
+    """So many recordings 0_<speaker>_<number>.wav of each: tones with noise, those of the first speaker the lowest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers, time = np.random.default_rng(0), np.arange(samples) / rate
+    for place, (speaker, count) in enumerate(speakers.items()):
+        for index in range(count):
+            tone = np.sin(2 * np.pi * (300 * 4**place + 20 * index) * time) + 0.01 * numbers.standard_normal(samples)
+            write_wav(folder / f"0_{speaker}_{index}.wav", to_int16(0.1 * (1 + place) * tone), rate)

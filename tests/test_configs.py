@@ -13,7 +13,7 @@ from gan_lightning.adversarial import images_of
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import CONF, check, compose, instantiate
 from gan_lightning.data.vocabulary import BUNDLED
-from tests.fake_data import write_idx, write_large_photos, write_photos, write_sounds
+from tests.fake_data import write_idx, write_large_photos, write_photos, write_sounds, write_voices
 
 SHOWN = {
     group: sorted(f.stem for f in (CONF / group).glob("[!_]*.yaml"))
@@ -42,6 +42,7 @@ POWERS_OF_TWO = (
     "stylegan2",
 )  # the sides of their images
 FOLDERS = ("PairedFolder", "UnpairedFolders", "InpaintingFolder", "SuperResolutionFolder", "SpeechFolder")
+SPEAKERS = ["data.source=ann", "data.target=bob"]
 NEEDS_A_TRANSLATOR = [  # their batches have an "input" or a "mask", which the default model does not translate
     f"data={name}"
     for name in (
@@ -54,6 +55,8 @@ NEEDS_A_TRANSLATOR = [  # their batches have an "input" or a "mask", which the d
         "unpaired_folders",
         "inpainting_folder",
         "superres_folder",
+        "voices",
+        "synthetic_voices",
     )
 ]
 SLOW = {f"model={name}" for name in SHOWN["model"]} | {f"experiment={name}" for name in SHOWN["experiment"]}
@@ -78,6 +81,8 @@ def folder_of(choice: str) -> list[str]:
         return ["data.root=.", "data.classes=10"]
     if compose("train", [choice], Settings).data._target_.endswith(".TextFile"):
         return [f"data.root={BUNDLED}", "data.test=null"]
+    if compose("train", [choice], Settings).data._target_.endswith(".Voices"):
+        return ["data.root=.", *SPEAKERS]
     return ["data.root=."] if compose("train", [choice], Settings).data._target_.endswith(FOLDERS) else []
 
 
@@ -132,7 +137,10 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         for k, v in {**narrow, "blocks": "1"}.items()
         if k in networks[n].get("network", {})
     ]
-    if networks._target_.endswith("CycleGAN") and "digits" not in name and group == "experiment":
+    if name == "cyclegan_voices":
+        write_voices(tmp_path / "voices", {"ann": 12, "bob": 12})
+        data += [f"data.root={tmp_path / 'voices'}", *SPEAKERS]
+    elif networks._target_.endswith("CycleGAN") and not name.endswith(("digits", "voices")) and group == "experiment":
         for domain in "AB":
             write_photos(tmp_path / "photos" / f"train{domain}")
             write_photos(tmp_path / "photos" / f"test{domain}")

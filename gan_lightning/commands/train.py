@@ -67,7 +67,7 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "data.channels",
     "data.classes",
     *(f"data.{key}" for key in ("vocabulary", "length", "tokens", "lower", "min_count", "oracle_seed")),  # of texts
-    "data.rate",
+    *(f"data.{key}" for key in ("rate", "window", "hop", "target")),  # of sounds
     "data.subset",
     "data.per_class",
 )
@@ -142,7 +142,7 @@ def check_model(module: AdversarialModule, node: dict[str, Any], data: Data) -> 
 
 def start(settings: dict[str, Any], folder: Path) -> int:
     """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
-    for key in ("root", "test", "parameters"):  # a run can be continued from any working directory
+    for key in ("root", "root_a", "root_b", "test", "parameters"):  # a run can be continued from any working directory
         if settings["data"].get(key):
             settings["data"][key] = str(expand(settings["data"][key]).absolute())
     if settings["data"].get("cache", False) not in ("auto", "off", False):

@@ -1,4 +1,4 @@
-"""Translates images of any size with a trained image-to-image model."""
+"""Translates images of any size, or recordings of any length, with a trained image-to-image model."""
 
 import glob
 import os
@@ -13,12 +13,14 @@ from rich.console import Console
 from torch import Tensor
 
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
+from gan_lightning.commands.spoken import converted, read_sound, save_sound, spoken_data
 from gan_lightning.config import check, compose
 from gan_lightning.data.decoding import Unreadable, open_image, open_upright, why_unreadable
 from gan_lightning.data.inpainting_folder import HOLE
 from gan_lightning.data.listing import is_image, walk
 from gan_lightning.data.pixels import save_image, to_float
 from gan_lightning.data.translation import listed
+from gan_lightning.data.wav import is_sound
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
@@ -44,17 +46,20 @@ class Settings(TypedDict):
 
 
 def run(arguments: list[str]) -> int:
-    """The command: an image for every image. Files that cannot be read are reported together at the end."""
+    """The command: a file for every file. Those that cannot be read are reported together at the end."""
     own, moved = split_arguments(arguments)
     settings = check(compose("translate", own, Settings), Settings)
     if settings["overlap"] >= settings["tile"]:
         raise UserError(f"overlap={settings['overlap']}: must be less than tile={settings['tile']}")
-    pairs = destinations(settings["input"], settings["output"])
+    path = Path(settings["checkpoint"])
+    config = stored_config(path, moved)
+    spoken = spoken_data(config)  # None: images are images
+    noun = "images" if spoken is None else "sounds"
+    pairs = destinations(settings["input"], settings["output"], spoken is not None)
     taken = [target for _, target in pairs if target.exists()]
     if taken and not settings["overwrite"]:
         raise UserError(f"{taken[0]}: is there already ({len(taken)} of {len(pairs)} are); overwrite=true writes anew")
-    path = Path(settings["checkpoint"])
-    module = load_module(path, stored_config(path, moved)).to(choose_device(settings["accelerator"]))
+    module = load_module(path, config).to(choose_device(settings["accelerator"]))
     if not isinstance(module, Translator):
         raise UserError(f"checkpoint={path}: {type(module).__name__} makes images of latents: use the sample command")
     if settings["mask"] and not module.takes_masks:
@@ -63,57 +68,70 @@ def run(arguments: list[str]) -> int:
     channels = module.channels_given(settings["direction"])
     masks = masks_of([file for file, _ in pairs], settings["input"], settings["mask"]) if module.takes_masks else {}
     sides = {"multiple": getattr(network, "multiple", 1), "smallest": getattr(network, "smallest", 1)}
-    whole = partial(tiled, network, tile=settings["tile"], overlap=settings["overlap"], **sides)
+    if spoken is None:
+        whole = partial(tiled, network, tile=settings["tile"], overlap=settings["overlap"], **sides)
+    else:
+        whole = partial(converted, network, spoken, device=module.device, **sides)
     unreadable: dict[Path, str] = {}
     with torch.no_grad(), progress.Progress(disable=not Console().is_terminal, transient=True) as bar:
         for file, target in bar.track(pairs, description="translating"):
             try:
-                with why_unreadable():
-                    image = with_hole(file, channels - 1, masks[file]) if module.takes_masks else read(file, channels)
+                if spoken is not None:
+                    given = read_sound(file, spoken)
+                else:
+                    with why_unreadable():
+                        masked = module.takes_masks
+                        given = with_hole(file, channels - 1, masks[file]) if masked else read(file, channels)
+                    given = given.to(module.device)
             except (Unreadable, OSError) as error:
                 unreadable[file] = str(error).partition("\n")[0]
                 continue
             torch.manual_seed(stream_seed(settings["seed"], "translate", file.name))
             try:
-                made = whole(image.to(module.device))[0].cpu()
+                made = whole(given)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{target.stem}.part.png")  # what breaks off is not taken for a result
-                save_image(made, part)
+                # what breaks off is not taken for a result
+                part = target.with_name(f".{target.stem}.part{target.suffix}")
+                if spoken is not None:
+                    save_sound(made, part, spoken.rate)
+                else:
+                    save_image(made[0].cpu(), part)
                 part.replace(target)
             except torch.OutOfMemoryError:
                 raise UserError(f"tile={settings['tile']}: the device has no room for it; use less") from None
             except OSError as error:
                 raise UserError(f"{target}: cannot be written: {error.strerror or error}") from None
-    print(f"{len(pairs) - len(unreadable)} images: {pairs[0][1].parent}")
+    print(f"{len(pairs) - len(unreadable)} {noun}: {pairs[0][1].parent}")
     if unreadable:
         reasons = listed([f"{file}: {reason}" for file, reason in unreadable.items()])
         raise UserError(f"input={settings['input']}: {len(unreadable)} file(s) cannot be read:{reasons}")
     return 0
 
 
-def destinations(given: Path, output: Path | None) -> list[tuple[Path, Path]]:
-    """Each image and where its translation goes.
+def destinations(given: Path, output: Path | None, sounds: bool = False) -> list[tuple[Path, Path]]:
+    """Each image, or each sound, and where its translation goes.
 
-    Raises UserError where there is none, where two go to one place or one to where images come from, and for places
-    that cannot be written to.
+    Raises UserError where there is none, where one is of the other kind, where two go to one place or one to where
+    they come from, and for places that cannot be written to.
     """
     source = expand(given)
+    noun, suffix, wanted = ("sounds", ".wav", is_sound) if sounds else ("images", ".png", is_image)
     if source.is_dir():
-        files = [file for file in walk(source) if is_image(file)]
+        files = [file for file in walk(source) if wanted(file)]
         named = source if source.name not in ("", "..") else Path(os.path.abspath(source))
         root = expand(output) if output else named.parent / f"{named.name}_translated"
         if Path(os.path.realpath(root)).is_relative_to(os.path.realpath(source)):
-            raise UserError(f"output={root}: lies in input={given}, whose images would be its own; choose another")
-        pairs = [(file, (root / file.relative_to(source)).with_suffix(".png")) for file in files]
+            raise UserError(f"output={root}: lies in input={given}, whose {noun} would be its own; choose another")
+        pairs = [(file, (root / file.relative_to(source)).with_suffix(suffix)) for file in files]
     else:
         files = [source] if source.is_file() else [Path(name) for name in sorted(glob.glob(str(source)))]
         files = [file for file in files if file.is_file()]
-        pairs = [
-            (file, (expand(output) / f"{file.stem}.png") if output else file.with_name(f"{file.stem}_translated.png"))
-            for file in files
-        ]
+        end = suffix if output else f"_translated{suffix}"
+        pairs = [(file, (expand(output) if output else file.parent) / f"{file.stem}{end}") for file in files]
+        if other := [file for file in files if is_sound(file) is not sounds]:
+            raise UserError(f"input={other[0]}: this model translates {noun}, and that is none of them")
     if not pairs:
-        raise UserError(f"input={given}: no such file, and no images in it")
+        raise UserError(f"input={given}: no such file, and no {noun} in it")
     places: dict[Path, Path] = {}
     sources = {os.path.realpath(file) for file, _ in pairs}
     for file, target in pairs:

@@ -202,8 +202,10 @@ class CycleGAN(Translator):
             checkpoint["pools"][domain] = torch.stack(every)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Every rank takes its own pools; of a run on fewer devices, those of one of its ranks."""
+        """Every rank takes its own pools; of a run on fewer devices, those of one of its ranks. Only to go on."""
         super().on_load_checkpoint(checkpoint)
+        if self._trainer is None:
+            return
         world, rank = self.trainer.world_size, self.trainer.global_rank
         for domain, every in checkpoint["pools"].items():
             if len(every) != world and rank == 0:

@@ -20,6 +20,8 @@ def test_config(file: Path) -> None:
     config.seed = 3
     if OmegaConf.is_missing(config.data, "root") or config.data.get("root", "") is None:
         config.data.root = "photos"
+    if "target" in config.data:  # voices
+        config.data.update(source="ann", target="bob")
     data = instantiate(config.data)
     assert isinstance(data, Data)
     assert (data.seed, data.workers) == (3, 0)

@@ -26,8 +26,10 @@ from gan_lightning.data.translated_digits import (
 )
 from gan_lightning.data.translation import Translation, Unpaired
 from gan_lightning.data.unpaired_folders import UnpairedFolders
+from gan_lightning.data.voices import SyntheticVoices, Voices
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.paired import Pair, paired
+from tests.fake_data import write_voices
 
 COMMON: dict[str, Any] = {"batch_size": 4, "image_size": 16, "channels": 1, "seed": 0}
 Make = Callable[..., Translation]
@@ -80,6 +82,16 @@ def superres_folder(root: Path, **settings: Any) -> SuperResolutionFolder:
     return SuperResolutionFolder(**{**COMMON, "root": root, "scale": 4, "crops": 3, "flip": True, **settings})
 
 
+def voices(root: Path, **settings: Any) -> Voices:
+    write_voices(root, {"ann": 16, "bob": 12})
+    own = {"window": 128, "hop": 64, "source": "ann", "target": "bob", "held_out": 0.3}
+    return Voices(**{**COMMON, **own, "root": root, **settings})
+
+
+def synthetic_voices(root: Path, **settings: Any) -> SyntheticVoices:
+    return SyntheticVoices(**{**COMMON, "window": 128, "hop": 64, "count": 20, **settings})
+
+
 def bundled(kind: Any) -> Make:
     return lambda root, **settings: kind(**{**COMMON, **settings})
 
@@ -88,6 +100,8 @@ MAKERS: dict[str, Make] = {
     "paired_folder": paired_folder,
     "unpaired_folders": unpaired_folders,
     "inpainting_folder": inpainting_folder,
+    "voices": voices,
+    "synthetic_voices": synthetic_voices,
     "superres_folder": superres_folder,
     "paired_digits": bundled(PairedDigits),
     "unpaired_digits": bundled(UnpairedDigits),

@@ -259,6 +259,9 @@ def test_pools_are_in_the_checkpoint_and_go_on(tmp_path: Path) -> None:
         torch.testing.assert_close(found[key], expected[key], rtol=0, atol=0)
     assert expected["pools"]["a"].shape == (1, 20, 1, 16, 16)
     assert not any("pool" in key for key in expected["state_dict"])
+    alone = cyclegan(pool=20)
+    alone.on_load_checkpoint(read_checkpoint(whole_file))  # as `translate` and `evaluate` do, without a trainer
+    assert (alone.counters.images, alone.pools) == (64, {})
 
 
 @pytest.mark.parametrize(("processes", "rank", "expected"), [(2, 1, 1), (1, 0, 0), (4, 3, 1)])
