@@ -65,7 +65,7 @@ OmegaConf.register_new_resolver("text", size_of_text, replace=True)  # which kee
 def count_sound_classes(root: object, labels: object, part: object, separator: object) -> int:
     """The same for a folder of sounds."""
     try:
-        return len(sound_classes(expand(str(root)), str(labels), int(str(part)), str(separator)))
+        return len(sound_classes(expand(str(root)), labels, int(str(part)), str(separator)))  # type: ignore[arg-type]
     except (OSError, ValueError):
         return 0
 

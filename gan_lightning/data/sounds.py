@@ -160,7 +160,8 @@ class Clips(Indexed):
         offsets: Tensor | None = None,
     ) -> None:
         self.samples, self.starts, self.lengths, self.labels = samples, starts, lengths, labels
-        self.size, self.crop = size, crop
+        self.size = size
+        self.crop: Crop = crop
         spare = (lengths - size).clamp(min=0)
         self.offsets = (torch.zeros_like(spare) if crop == "first" else spare // 2) if offsets is None else offsets
 
