@@ -198,11 +198,12 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
         }
         for network in (model["generator"], model["discriminator"]):
             network.update({key: value for key, value in TEXT_SIZES.items() if key in network}, **sizes)
+            if "filter_sizes" in network:
+                network.update(filter_sizes=[1, 2], filters=[2, 2])
         model["ema"] = model["ema"] or {"_target_": "gan_lightning.ema.EMA", "_partial_": True}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
     if case.rule == "seqgan":
         model.update(discriminator_images=0, rollouts=2)
-        model["discriminator"].update(filter_sizes=[1, 2], filters=[2, 2])
     if model.get("pretraining_images"):
         model["pretraining_images"] = 1  # ends with the first step
     if case.rule == "wavegan":

@@ -122,7 +122,7 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         data.append("data.samples=256")
     if kind.endswith(".SpeechFolder"):
         write_sounds(tmp_path / "sounds")
-        data.append(f"data.root={tmp_path / 'sounds'}")
+        data += [f"data.root={tmp_path / 'sounds'}", "data.batch_size=2"]  # the generator moves, too
     if kind.endswith(".Oracle"):
         data += ["data.vocabulary=50", "data.samples=64", "data.held_out_samples=16", "scores.samples=16"]
         data += ["data.parameters=null"]
