@@ -1,6 +1,6 @@
 """Shared by all tests: a cache of their own; one torch thread (toy fits are 10 to 100 times slower with more).
 
-What Hydra composed once is not composed again, and spectral norms compute nothing on the meta device.
+What Hydra read or composed once is not read or composed again, and spectral norms compute nothing on the meta device.
 """
 
 import os
@@ -13,6 +13,7 @@ os.environ["XDG_CACHE_HOME"] = os.path.join(tempfile.gettempdir(), f"gan_lightni
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 import torch
+from hydra._internal.config_repository import ConfigRepository
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -38,6 +39,23 @@ def run_hydra_once(command: str, texts: Sequence[str]) -> DictConfig:
 
 
 composition.run_hydra = run_hydra_once
+
+
+def load_config_once(self: ConfigRepository, config_path: str) -> Any:
+    """A file that was parsed before is not parsed again: it takes a third of composing."""
+    sources = tuple(source.path for source in self.get_sources())
+    if str(CONF) not in sources:
+        return load_config(self, config_path)
+    key = *sources, config_path
+    if key not in READ:
+        READ[key] = pickle.dumps(load_config(self, config_path))
+    return pickle.loads(READ[key])
+
+
+READ: dict[Any, bytes] = {}
+load_config = ConfigRepository.load_config
+ConfigRepository.load_config = load_config_once
+
 power_method = _SpectralNorm._power_method
 
 

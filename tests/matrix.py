@@ -170,7 +170,8 @@ def pairwise() -> list[Case]:
 @cache
 def plain(rule: str) -> dict[str, Any]:
     """A rule's configuration as it stands in conf/."""
-    return check(compose("train", [f"model={rule}"], Settings), Settings)
+    small = ["data.image_size=32"] if rule in SUPER_RESOLUTION else []
+    return check(compose("train", [f"model={rule}", *small], Settings), Settings)
 
 
 def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A tiny data set, a tiny game and a way to fit them, for tests of the base."""
+"""A tiny data set, a tiny game and a way to fit them, for tests of the base; what a short run has learned."""
 
 import time
 from functools import partial
@@ -12,13 +12,29 @@ from torch import Tensor, nn
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.metrics import Metrics
-from gan_lightning.commands.train import quieten
+from gan_lightning.commands.train import quieten, run
 from gan_lightning.data.base import Data, ImageData
 from gan_lightning.data.sets import InMemory
+from gan_lightning.metrics.records import lines
 from gan_lightning.models.gan import GAN
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.steps import Step
 from gan_lightning.trainer import TrainerSettings
+
+RARELY = [
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+    "samples.every_images=100000000",
+    "samples.count=4",
+]
+
+
+def scores_after(steps: int, folder: Path, *arguments: str) -> dict[str, float]:
+    """The scores at the end of a run of so many steps of the generator, as the command line makes it."""
+    place = folder / str(steps)
+    few = ["scores.names=[diversity]", f"budget.generator_steps={steps}", f"hydra.run.dir={place}"]
+    assert run([*RARELY, *few, *arguments]) == 0
+    return {line["metric"]: line["value"] for line in lines(place / "scores.jsonl")}
 
 
 def wait_for(path: Path, seconds: float = 60) -> None:

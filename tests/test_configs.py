@@ -3,6 +3,7 @@
 Most models run by default in test_matrix.py alone, and most experiments not at all.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +71,26 @@ def test_every_group_is_exercised() -> None:
     assert {f.parent.name for f in CONF.glob("*/*.yaml")} == {*SHOWN, "network", "step", "budget", "logger"}
 
 
+@cache
+def kind_of_data(choice: str) -> str:
+    """The class of its data; most choices are asked twice."""
+    return compose("train", [choice], Settings).data._target_
+
+
 def on_a_folder(choice: str) -> bool:
     """Whether it trains on a folder of images that the user names."""
-    return compose("train", [choice], Settings).data._target_.endswith("ImageFolder")
+    return kind_of_data(choice).endswith("ImageFolder")
 
 
 def folder_of(choice: str) -> list[str]:
     """The folder that must be named, any at all: nothing is read."""
     if on_a_folder(choice):
         return ["data.root=.", "data.classes=10"]
-    if compose("train", [choice], Settings).data._target_.endswith(".TextFile"):
+    if kind_of_data(choice).endswith(".TextFile"):
         return [f"data.root={BUNDLED}", "data.test=null"]
-    if compose("train", [choice], Settings).data._target_.endswith(".Voices"):
+    if kind_of_data(choice).endswith(".Voices"):
         return ["data.root=.", *SPEAKERS]
-    return ["data.root=."] if compose("train", [choice], Settings).data._target_.endswith(FOLDERS) else []
+    return ["data.root=."] if kind_of_data(choice).endswith(FOLDERS) else []
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -115,7 +122,7 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
         data = [f"data.root={tmp_path}", "data.download=false"]
     if "stacked_mnist" in name:
         data.append("data.images=300")
-    kind = compose("train", [choice], Settings).data._target_
+    kind = kind_of_data(choice)
     if kind.endswith(".TextFile"):
         data += [f"data.root={BUNDLED}", "data.test=null", "scores.samples=20"]
     if kind.endswith((".Tones", ".SpeechFolder")):

@@ -3,9 +3,7 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,13 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gan_lightning import sampling
+from gan_lightning.__main__ import main
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.scoring import Scorer
 from tests.fake_data import write_photos
-from tests.support import wait_for
 
 SMALL = [
     "model=gan",
@@ -175,15 +174,24 @@ def test_a_handful_of_photographs(tmp_path: Path) -> None:
     assert "diversity" in kept
 
 
-def test_an_interrupt_does_not_wait_for_scores(tmp_path: Path) -> None:
-    """A million samples would take minutes."""
-    folder = tmp_path / "run"
-    arguments = [*SMALL, "scores.samples=1000000", "scores.every=64", "budget.images=4096", f"hydra.run.dir={folder}"]
-    process = subprocess.Popen([sys.executable, "-m", "gan_lightning", *arguments], stdout=subprocess.PIPE, text=True)
-    wait_for(folder / "samples" / "real.png")
-    time.sleep(5)  # the first scores are being made
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "these scores are left out" in output
+def test_an_interrupt_does_not_wait_for_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes while the third block of a million samples is made, which would take minutes."""
+    folder, blocks = tmp_path / "run", sampling.blocks
+    made: list[int] = []
+
+    def interrupted(module: Any, count: int, **settings: Any) -> Iterator[torch.Tensor]:
+        for block in blocks(module, count, **settings):
+            made.append(count)
+            if made.count(1_000_000) == 3:
+                signal.raise_signal(signal.SIGINT)
+            assert made.count(1_000_000) <= 4  # one more where the step that then ends the run is scored
+            yield block
+
+    monkeypatch.setattr(sampling, "blocks", interrupted)
+    few = ["scores.samples=1000000", "scores.every=64", "budget.images=4096", f"hydra.run.dir={folder}"]
+    assert main([*SMALL, *few]) == 130
+    assert "these scores are left out" in capsys.readouterr().out
+    assert made.count(1_000_000) >= 3
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"] <= 128

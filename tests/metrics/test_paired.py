@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 from torchvision.models import alexnet
 
 from gan_lightning.errors import UserError
-from gan_lightning.metrics.paired import Pair, lpips, luma, paired
+from gan_lightning.metrics.paired import Pair, lpips, luma, paired, similarity
 
 STREAM = torch.Generator().manual_seed(0)
 
@@ -89,6 +90,16 @@ def test_an_exact_image_and_a_hole_in_the_border_leave_means_finite() -> None:
     assert inside == paired(["l1_hole"], [Pair(real[1:], 255 - real[1:], mask[1:])])["l1_hole"].value
     with pytest.raises(UserError, match=r"l1_hole\]: no image has a hole inside a border of 4"):
         paired(["l1_hole"], [Pair(real[:1], fake[:1], mask[:1])], border=4)
+
+
+def test_ssim_is_that_of_torchmetrics() -> None:
+    for real in (images(3, height=31, width=17), images(2, channels=1, height=6, width=6)):
+        fake = noisy(real)
+        expected = structural_similarity_index_measure(
+            fake.double() / 255, real.double() / 255, data_range=1.0, return_full_image=True
+        )[1]
+        found = similarity(real.double() / 255, fake.double() / 255)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_ssim_is_its_formula_where_the_window_sees_the_same_everywhere() -> None:

@@ -19,12 +19,11 @@ from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import translate
 from gan_lightning.commands.evaluate import held_out_losses
-from gan_lightning.commands.train import Settings, run
+from gan_lightning.commands.train import Settings
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.pixels import to_float, to_pixels
 from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.ema import EMA
-from gan_lightning.metrics.records import lines
 from gan_lightning.models.cyclegan import CycleGAN
 from gan_lightning.networks.cycle import Discriminators, Translators
 from gan_lightning.networks.patch import PatchDiscriminator
@@ -32,7 +31,7 @@ from gan_lightning.networks.translator import ResNetTranslator
 from gan_lightning.networks.unet import UNetGenerator
 from gan_lightning.steps import Step
 from gan_lightning.translation import Translator
-from tests.support import Watch, count, fit, game
+from tests.support import Watch, count, fit, game, scores_after
 
 
 def cyclegan(channels: int = 1, input_channels: int = 1, **settings: Any) -> Any:
@@ -376,30 +375,19 @@ def test_it_learns(tmp_path: Path) -> None:
     No constant image brings back as much as is asked of the cycle. (The whole experiment ends at an L1 of 0.02.)
     """
 
-    def scores(steps: int) -> dict[str, float]:
-        folder = tmp_path / str(steps)
-        arguments = [
-            "experiment=cyclegan_digits",
-            "data.image_size=16",
-            "model.generator.network.base_channels=8",
-            "model.discriminator.network.base_channels=8",
-            "model.discriminator.network.levels=2",
-            f"budget.generator_steps={steps}",
-            "scores.names=[diversity]",
-            "samples.every_images=100000000",
-            "samples.count=4",
-            "trainer.accelerator=cpu",
-            f"hydra.run.dir={folder}",
-        ]
-        assert run(arguments) == 0
-        return {line["metric"]: line["value"] for line in lines(folder / "scores.jsonl")}
-
+    arguments = [
+        "experiment=cyclegan_digits",
+        "data.image_size=16",
+        "model.generator.network.base_channels=8",
+        "model.discriminator.network.base_channels=8",
+        "model.discriminator.network.levels=2",
+    ]
     held_out = digits().held_out
     pairs = held_out.__getitems__(range(len(held_out)))
     given, truth = (pairs[key].double() / 255 for key in ("input", "image"))
     unchanged = float((given - truth).abs().mean())
     constant = float((given - given.median(0).values).abs().mean())
-    before, after = scores(1), scores(150)
+    before, after = (scores_after(steps, tmp_path, *arguments) for steps in (1, 150))
     print(f"unchanged {unchanged:.3f}, best constant cycle {constant:.3f}, untrained {before}, trained {after}")
     assert after["l1"] < 0.5 * unchanged
     assert after["l1"] < 0.75 * before["l1"]

@@ -13,7 +13,6 @@ from gan_lightning.data.inpainting_folder import InpaintingFolder
 from gan_lightning.data.translated_digits import InpaintingDigits
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.paired import Pair, paired
-from gan_lightning.metrics.records import lines
 from gan_lightning.models.deepfill import DeepFill
 from gan_lightning.models.deepfill_v1 import DeepFillV1, distance_to_known, mean_in
 from gan_lightning.networks.deepfill import (
@@ -23,7 +22,7 @@ from gan_lightning.networks.deepfill import (
     SNPatchDiscriminator,
 )
 from gan_lightning.steps import Step
-from tests.support import game
+from tests.support import game, scores_after
 
 SIZE = 16
 STEPS = 150  # that learning takes
@@ -239,31 +238,20 @@ def test_samples_stand_between_what_was_given_and_the_truth(rule: Any) -> None:
 def test_it_learns(model: str, tmp_path: Path) -> None:
     """In the holes of digits it was never shown: better than before, and than the mean level of what is known."""
 
-    def l1(steps: int) -> float:
-        folder = tmp_path / str(steps)
-        arguments = [
-            f"model={model}",
-            "data.masks=box",
-            "data.image_size=16",
-            "data.batch_size=16",
-            "model.generator.base_channels=8",
-            "model.discriminator.base_channels=4",
-            f"model.generator_optimizer.lr={5e-3 if model == 'deepfill' else 1e-3}",
-            "model.discriminator_optimizer.lr=3e-4",
-            "model.ema=null",
-            f"model.adversarial_weight={0.1 if model == 'deepfill' else 0.001}",
-            "step.critic_steps=1",
-            f"budget.generator_steps={steps}",
-            "scores.names=[diversity]",
-            "samples.every_images=100000000",
-            "samples.count=4",
-            "trainer.accelerator=cpu",
-            f"hydra.run.dir={folder}",
-        ]
-        assert run(arguments) == 0
-        return [line["value"] for line in lines(folder / "scores.jsonl") if line["metric"] == "l1_hole"][-1]
-
-    before, after = l1(1), l1(STEPS)
+    arguments = [
+        f"model={model}",
+        "data.masks=box",
+        "data.image_size=16",
+        "data.batch_size=16",
+        "model.generator.base_channels=8",
+        "model.discriminator.base_channels=4",
+        f"model.generator_optimizer.lr={5e-3 if model == 'deepfill' else 1e-3}",
+        "model.discriminator_optimizer.lr=3e-4",
+        "model.ema=null",
+        f"model.adversarial_weight={0.1 if model == 'deepfill' else 0.001}",
+        "step.critic_steps=1",
+    ]
+    before, after = (scores_after(steps, tmp_path, *arguments)["l1_hole"] for steps in (1, STEPS))
     data: Any = load_data(stored_config(tmp_path / "1", []))
     mean = paired(["l1_hole"], [of_mean_level(data.held_out.__getitems__(range(len(data.held_out))))])["l1_hole"].value
     print(f"untrained {before:.3f}, mean level {mean:.3f}, trained {after:.3f}")

@@ -8,19 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_lightning.commands.train import run
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.pixels import panels, to_pixels
 from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.losses import cross_entropy, nonsaturating
-from gan_lightning.metrics.records import lines
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings
 from gan_lightning.models.pix2pix import Pix2Pix
 from gan_lightning.networks.patch import PatchDiscriminator
 from gan_lightning.networks.unet import UNetGenerator
-from tests.support import fit, game
+from tests.support import fit, game, scores_after
 
 
 def translator(**settings: Any) -> Any:
@@ -210,24 +208,13 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) ->
 def test_it_learns(tmp_path: Path) -> None:
     """To fill outlines: the L1 of digits it was never shown falls far below that of an untrained network."""
 
-    def l1(steps: int) -> float:
-        folder = tmp_path / str(steps)
-        arguments = [
-            "model=pix2pix",
-            "model.generator.base_channels=8",
-            "model.discriminator.base_channels=8",
-            "model.initialization=default",
-            "model.generator_optimizer.lr=1e-3",
-            f"budget.generator_steps={steps}",
-            "scores.names=[diversity]",
-            "samples.every_images=100000000",
-            "samples.count=4",
-            "trainer.accelerator=cpu",
-            f"hydra.run.dir={folder}",
-        ]
-        assert run(arguments) == 0
-        return [line["value"] for line in lines(folder / "scores.jsonl") if line["metric"] == "l1"][-1]
-
-    before, after = l1(1), l1(60)
+    arguments = [
+        "model=pix2pix",
+        "model.generator.base_channels=8",
+        "model.discriminator.base_channels=8",
+        "model.initialization=default",
+        "model.generator_optimizer.lr=1e-3",
+    ]
+    before, after = (scores_after(steps, tmp_path, *arguments)["l1"] for steps in (1, 60))
     print(f"untrained {before:.3f}, trained {after:.3f}")
     assert after < 0.4 * before

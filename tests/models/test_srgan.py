@@ -30,7 +30,7 @@ from gan_lightning.models.srgan import SRGAN
 from gan_lightning.networks.perceptual import STANDIN_SCALE, Perceptual
 from gan_lightning.networks.superres import SRGANDiscriminator, SRResNet
 from gan_lightning.steps import Step
-from tests.support import Watch, fit, game
+from tests.support import Watch, fit, game, scores_after
 
 QUIET = ["trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "samples.count=4"]
 TINY = [
@@ -440,20 +440,20 @@ def psnr_of(folder: Path, *arguments: str) -> float:
 def test_it_learns(tmp_path: Path) -> None:
     """Digits it was never shown are nearer to the truth than an untrained network's, and than with pixels repeated."""
 
-    def psnr(steps: int) -> float:
-        folder = tmp_path / str(steps)
-        small = ["model.generator.base_channels=8", "model.generator.blocks=2", "model.pretraining_images=null"]
-        few = [f"budget.generator_steps={steps}", "samples.every_images=100000000", "scores.names=[psnr]"]
-        rate = "model.generator_optimizer.lr=4e-3"
-        assert run(["experiment=srgan_digits", *small, *few, rate, *QUIET, f"hydra.run.dir={folder}"]) == 0
-        return [line["value"] for line in lines(folder / "scores.jsonl") if line["metric"] == "psnr"][-1]
-
+    arguments = [
+        "experiment=srgan_digits",
+        "model.generator.base_channels=8",
+        "model.generator.blocks=2",
+        "model.generator_optimizer.lr=4e-3",
+        "model.pretraining_images=null",
+        "scores.names=[psnr]",
+    ]
     data = SuperResolutionDigits(batch_size=16, image_size=32, channels=1, seed=0)
     data.setup()
     real = data.held_out.__getitems__(range(len(data.held_out)))
     repeated = real["input"].repeat_interleave(4, 2).repeat_interleave(4, 3)
     nearest = paired(["psnr"], [Pair(real["image"], repeated)], data.border)["psnr"].value
-    before, after = psnr(1), psnr(200)
+    before, after = (scores_after(steps, tmp_path, *arguments)["psnr"] for steps in (1, 200))
     print(f"untrained {before:.2f}, trained {after:.2f}, nearest {nearest:.2f}")
     assert after > before + 5
     assert after > nearest + 2
