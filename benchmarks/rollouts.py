@@ -1,9 +1,10 @@
 """SeqGAN's rollouts, completed and judged, all at once and one after another: python -m benchmarks.rollouts
 
-Every beginning of every sequence is completed `--rollouts` times by an LSTM and the result is judged by the CNN. Ours
+Every beginning of every sequence is completed `--rollouts` times by an LSTM, and the result is judged by the CNN. Ours
 (networks/text.py: rollouts) walks once over the places of all of them. The loops go through rollouts, beginnings and
-places, with the sequences of a minibatch together, as SeqGAN's code does: one draws by torch.multinomial, the other as
-we do. The medians are of interleaved runs in one process; memory is what one of its own needs beyond the networks.
+places: with the sequences of a minibatch together, as SeqGAN's code does, drawing as we do or by torch.multinomial; or
+one sequence after another. The medians are of interleaved runs in one process; memory is what one of its own has more
+of while it works than before.
 """
 
 import argparse
@@ -11,8 +12,10 @@ import multiprocessing
 import resource
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,10 +23,16 @@ from torch import Tensor
 from benchmarks.throughput import table
 from gan_lightning.networks.text import LSTMGenerator, TextCNN
 
-Way = Callable[[LSTMGenerator, TextCNN, Tensor, int, int], Tensor]  # networks, tokens (N, L), rollouts, rows at once
+# networks (without the second nothing is judged), tokens (N, L), rollouts, rows at once
+Way = Callable[[LSTMGenerator, TextCNN | None, Tensor, int, int], Tensor]
 
 
-def ours(generator: LSTMGenerator, discriminator: TextCNN, tokens: Tensor, rollouts: int, rows: int) -> Tensor:
+def rewards(discriminator: TextCNN | None, tokens: Tensor) -> Tensor:
+    """Of sequences (N, L): (N,)."""
+    return discriminator(tokens).sigmoid() if discriminator else torch.zeros(len(tokens), device=tokens.device)
+
+
+def ours(generator: LSTMGenerator, discriminator: TextCNN | None, tokens: Tensor, rollouts: int, rows: int) -> Tensor:
     """The mean reward of each beginning's completions, (N, L-1)."""
     count, length = tokens.shape
     repeated = tokens.repeat_interleave(rollouts, 0)
@@ -32,12 +41,14 @@ def ours(generator: LSTMGenerator, discriminator: TextCNN, tokens: Tensor, rollo
     judged = []
     for part, numbers in zip(repeated.split(size), uniforms.split(size), strict=True):
         made = generator.rollouts(part, numbers)
-        judged.append(discriminator(made.flatten(0, 1)).sigmoid().view(length - 1, -1))
+        judged.append(rewards(discriminator, made.flatten(0, 1)).view(length - 1, -1))
     return torch.cat(judged, 1).unflatten(1, (count, rollouts)).mean(2).T
 
 
 def looped(multinomial: bool) -> Way:
-    def loop(generator: LSTMGenerator, discriminator: TextCNN, tokens: Tensor, rollouts: int, rows: int) -> Tensor:
+    def loop(
+        generator: LSTMGenerator, discriminator: TextCNN | None, tokens: Tensor, rollouts: int, rows: int
+    ) -> Tensor:
         count, length = tokens.shape
         total = torch.zeros(count, length - 1, device=tokens.device)
         for _ in range(rollouts):
@@ -51,16 +62,24 @@ def looped(multinomial: bool) -> Way:
                     elif place >= known:
                         made[:, place] = generator.draw(state[0], torch.rand(count, device=tokens.device))
                     fed = made[:, place]
-                total[:, known - 1] += discriminator(made).sigmoid()
+                total[:, known - 1] += rewards(discriminator, made)
         return total / rollouts
 
     return loop
 
 
+def one_by_one(
+    generator: LSTMGenerator, discriminator: TextCNN | None, tokens: Tensor, rollouts: int, rows: int
+) -> Tensor:
+    found = [looped(True)(generator, discriminator, tokens[i : i + 1], rollouts, rows) for i in range(len(tokens))]
+    return torch.cat(found)
+
+
 WAYS: dict[str, Way] = {
-    "ours, all at once": ours,
-    "loop, drawing as we do": looped(False),
-    "loop, torch.multinomial": looped(True),
+    "all at once": ours,
+    "minibatches, drawing as we do": looped(False),
+    "minibatches, torch.multinomial": looped(True),
+    "one by one, torch.multinomial": one_by_one,
 }
 
 
@@ -81,20 +100,34 @@ def seconds(way: Way, options: argparse.Namespace, arguments: tuple) -> float:
     return time.perf_counter() - start
 
 
+def resident() -> float:
+    """MiB of memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+@torch.no_grad()
 def peak(name: str, options: argparse.Namespace) -> float:
-    """MiB beyond what the networks and one look at a sequence need, in this process."""
+    """MiB that the work adds in this process, at most."""
     torch.set_num_threads(1)
     arguments = prepared(options)
-    with torch.no_grad():
-        arguments[1](arguments[2])
-        if options.device == "cuda":
-            before = torch.cuda.memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            WAYS[name](*arguments)
-            return (torch.cuda.max_memory_allocated() - before) / 2**20
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if options.device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
         WAYS[name](*arguments)
-        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before, most, done = resident(), 0.0, threading.Event()
+
+    def look() -> None:
+        nonlocal most
+        while not done.wait(0.002):
+            most = max(most, resident())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    WAYS[name](*arguments)
+    done.set()
+    looking.join()
+    return most - before
 
 
 def main(words: Sequence[str]) -> None:
@@ -109,24 +142,26 @@ def main(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     arguments = prepared(options)
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    alone = arguments[0], None, *arguments[2:]
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     for _ in range(options.repeats):
         for name, way in WAYS.items():
-            taken[name].append(seconds(way, options, arguments))
+            taken[name].append((seconds(way, options, alone), seconds(way, options, arguments)))
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = {name: pool.apply(peak, (name, options)) for name in WAYS}
+        memory = {name: pool.apply(peak, (name, options)) for name in list(WAYS)[:-1]}
     completions = options.batch * options.rollouts * (options.length - 1)
-    medians = {name: statistics.median(found) for name, found in taken.items()}
+    medians = {name: [statistics.median(found) for found in zip(*pairs, strict=True)] for name, pairs in taken.items()}
     first = medians[next(iter(WAYS))]
     rows = [
-        [name, f"{median:.2f}", f"{completions / median:,.0f}", f"{median / first:.2f}", f"{memory[name]:,.0f}"]
-        for name, median in medians.items()
+        [name, *(f"{took:.2f} ({took / least:.1f})" for took, least in zip(both, first, strict=True)), shown]
+        for name, both in medians.items()
+        for shown in [f"{memory[name]:,.0f}" if name in memory else ""]
     ]
     print(
         f"{completions:,} completions of {options.batch} sequences of {options.length} tokens, "
         f"vocabulary {options.vocabulary:,}, {options.rollouts} rollouts, {options.device}, one thread:\n"
     )
-    print("\n".join(table(["", "seconds", "completions/s", "times ours", "peak MiB"], rows)))
+    print("\n".join(table(["", "completed, s (times ours)", "and judged, s", "peak MiB"], rows)))
 
 
 if __name__ == "__main__":
