@@ -42,14 +42,23 @@ def gallery(runs: Mapping[str, Path], path: Path) -> None:
     save(picture.pixels(), path)
 
 
-def curves(groups: Sequence[Mapping[str, Sequence[tuple[int, float]]]], path: Path, label: str) -> None:
-    """Panels of lines over training images, each with axes of its own."""
+def curves(
+    groups: Sequence[Mapping[str, Sequence[tuple[int, float]]]],
+    path: Path,
+    labels: Sequence[str],
+    *,
+    from_zero: bool = True,
+) -> None:
+    """Panels of lines over training images, each with axes and a label of its own."""
     side, gap = 300, 180
     picture = Picture(len(groups) * (side + gap) + 40, side + 60)
-    for index, group in enumerate(groups):
-        last, most = (max(point[of] for points in group.values() for point in points) for of in (0, 1))
+    for index, (group, label) in enumerate(zip(groups, labels, strict=True)):
+        last = max(images for points in group.values() for images, _ in points)
+        values = [value for points in group.values() for _, value in points]
+        spare = 0.05 * (max(values) - (0 if from_zero else min(values)))
+        low = 0 if from_zero else min(values) - spare
         ordered = sorted(group.items(), key=lambda item: -item[1][-1][1])
-        axes = Axes(46 + index * (side + gap), 26, side, side, (0, last / 1000), (0, 1.05 * most))
+        axes = Axes(46 + index * (side + gap), 26, side, side, (0, last / 1000), (low, max(values) + spare))
         picture.frame(axes, f"{label}, over thousands of images")
         ends = [axes.place(0, points[-1][1])[1] / FINE for _, points in ordered]
         places = apart(ends, LINE, axes.top + side)

@@ -94,7 +94,7 @@ def draw_curves(made: list[dict[str, Any]]) -> None:
     if means:
         size = -(-len(means) // FAMILIES)
         groups = [dict(means[start : start + size]) for start in range(0, len(means), size)]
-        curves(groups, PICTURES / "mnist_fid.png", "FID")
+        curves(groups, PICTURES / "mnist_fid.png", ["FID"] * len(groups))
 
 
 def command(table: Table, row: Row, seed: int) -> list[str]:
