@@ -188,22 +188,14 @@ def settings_of(case: Case, settings: dict[str, Any], batch: int) -> dict[str, A
     model["augment"] = ["color", "translation", "cutout"] if case.augment == "DiffAugment" else []
     if case.augment == "ADA":  # with a fixed probability: not every rule has one to follow
         model["ada"] = {**model["ada"], "pipeline": "bgc", "target": None, "p": 0.5}
-    if case.rule in TEXTS:  # an oracle's: where sentences end, each process has its own mean over the tokens that count
-        sizes = {"vocabulary": 20, "length": 6}
-        settings["data"] = {
-            "_target_": "gan_lightning.data.text.Oracle",
-            "seed": settings["seed"],
-            "samples": 256,
-            "held_out_samples": 16,
-            **sizes,
-        }
+    if case.rule in TEXTS:  # which end: the tokens that count differ from one process to the other
         for network in (model["generator"], model["discriminator"]):
-            network.update({key: value for key, value in TEXT_SIZES.items() if key in network}, **sizes)
+            network.update({key: value for key, value in TEXT_SIZES.items() if key in network})
             if "filter_sizes" in network:
                 network.update(filter_sizes=[1, 2], filters=[2, 2])
         model["ema"] = model["ema"] or {"_target_": "gan_lightning.ema.EMA", "_partial_": True}
     model["ema"] = {**model["ema"], "half_life": 100, "ramp_up": None} if case.ema else None
-    if case.rule == "seqgan":
+    if case.rule in ("mle", "seqgan"):
         model.update(discriminator_images=0, rollouts=2)
     if model.get("pretraining_images"):
         model["pretraining_images"] = 1  # ends with the first step

@@ -136,6 +136,28 @@ def test_models_of_images_have_no_temperature(tmp_path: Path) -> None:
         evaluate.run([f"checkpoint={run}", "accelerator=cpu", "temperature=1"])
 
 
+def test_a_language_model_is_the_start_of_a_seqgan(trained: Path, tmp_path: Path) -> None:
+    """Whose discriminator is another; not of texts with other words."""
+    text = tmp_path / "text.txt"
+    shutil.copy(BUNDLED, text)
+    game = ["model=seqgan", *SMALL[1:], "data=text_file", f"data.root={text}", f"weights={trained}"]
+    game += ["model.discriminator.filter_sizes=[1]", "model.discriminator.filters=[2]"]
+    assert train.run([*game, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    before, after = (
+        read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]["lagging.embedding.weight"]
+        for run in (trained, tmp_path / "run")
+    )
+    assert (before - after).abs().max() < 0.1 < before.abs().max()
+    text.write_text(text.read_text().replace("moon", "zeppelin"))
+    with pytest.raises(UserError, match=r"weights=.*: its texts have other words"):
+        train.run([*game, f"hydra.run.dir={tmp_path / 'other'}"])
+
+
+def test_truncation_is_no_setting_of_scores() -> None:
+    with pytest.raises(UserError, match=r"scores.truncation=0.5: is of images, and these are texts"):
+        train.run([*SMALL[:-1], "data=tiny_text", "scores.truncation=0.5"])
+
+
 def test_a_run_goes_on_with_its_words_alone(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(f"{a} {b} now\n" for a in "abcdefghij" for b in "abcdefghij"))

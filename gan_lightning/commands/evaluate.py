@@ -24,6 +24,7 @@ from gan_lightning.data.base import Data
 from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
 from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
+from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.paired import Pair, PairedName, paired
@@ -304,6 +305,7 @@ def held_out_losses(module: AdversarialModule, data: Data, *, ema: bool = True) 
             batch["fake_label"] = labels
         batch["latents"] = evaluation_latents(module, count, 0, first=images)
         fakes = None
+        seed_everything(stream_seed(0, "networks", images))  # of what networks draw by themselves
         if module.phase.fakes:
             with torch.no_grad():
                 fakes = module.generate(batch, batch["latents"])

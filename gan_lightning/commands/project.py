@@ -56,7 +56,9 @@ def run(arguments: list[str]) -> int:
     module = load_module(Path(settings["checkpoint"]), config).to(choose_device(settings["accelerator"]))
     data: ImageData = instantiate(config["data"])
     if not data.pictures:
-        raise UserError(f"checkpoint={settings['checkpoint']}: its samples are points: there are no images to find")
+        raise UserError(
+            f"checkpoint={settings['checkpoint']}: its samples are {data.noun}; there are no images to find"
+        )
     chosen = chosen_classes(module, settings["label"])
     if module.classes and (not chosen or len(chosen) > 1):
         raise UserError(

@@ -67,6 +67,7 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "data.channels",
     "data.classes",
     *(f"data.{key}" for key in ("vocabulary", "length", "tokens", "lower", "min_count", "oracle_seed")),  # of texts
+    "data.too_long",
     *(f"data.{key}" for key in ("rate", "window", "hop", "target")),  # of sounds
     "data.subset",
     "data.per_class",
@@ -222,7 +223,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     ):
         raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
     if settings["weights"] and not checkpoint:
-        fine_tune(module, Path(settings["weights"]))
+        fine_tune(module, Path(settings["weights"]), data)
     stored = read_checkpoint(checkpoint) if checkpoint else {}
     counters = Counters(**stored["counters"]) if stored else None
     for key, value in stored.get("data", {}).items():
@@ -309,17 +310,20 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def fine_tune(module: AdversarialModule, given: Path) -> None:
-    """Puts the trained networks of a run into a module that begins anew."""
-    path = find_checkpoint(given, key="weights")
-    trained = read_checkpoint(path)["state_dict"]
-    wanted = module.state_dict()
+def fine_tune(module: AdversarialModule, given: Path, data: Data) -> None:
+    """Puts the trained networks of a run into a module that begins anew; not a discriminator that never moved."""
+    stored = read_checkpoint(find_checkpoint(given, key="weights"))
+    trained, wanted = stored["state_dict"], module.state_dict()
+    if not stored["counters"]["discriminator_steps"]:
+        trained = {**trained, **{key: value for key, value in wanted.items() if key.startswith("discriminator.")}}
     for key, value in wanted.items():
         if key not in trained or trained[key].shape != value.shape:
             has = tuple(trained[key].shape) if key in trained else "nothing"
             raise UserError(
                 f"weights={given}: {key} is {tuple(value.shape)} here and {has} there; use the same networks and sizes"
             )
+    if stored.get("data", {}).get("words") != data.facts().get("words"):
+        raise UserError(f"weights={given}: its texts have other words; tokens would mean other things")
     module.load_state_dict({key: trained[key] for key in wanted})
 
 

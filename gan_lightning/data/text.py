@@ -86,6 +86,20 @@ class TextData(Data):
         return torch.tensor(tokens, dtype=torch.int64)
 
 
+def diversity_scores() -> list[str]:
+    """The names of `diversity_of`."""
+    from gan_lightning.metrics.text import DISTINCT, ORDERS  # NLTK takes a while to import
+
+    return [*(f"self_bleu_{order}" for order in ORDERS), *(f"distinct_{order}" for order in DISTINCT)]
+
+
+def diversity_of(sentences: list[list[str]]) -> dict[str, Value]:
+    """How much sentences have of each other: Self-BLEU, distinct n-grams."""
+    from gan_lightning.metrics.text import distinct, self_bleu
+
+    return {**self_bleu(sentences), **distinct(sentences)}
+
+
 class TextFile(TextData):
     """A file with a sentence on every line; lines that stand there twice are kept.
 
@@ -196,21 +210,20 @@ class TextFile(TextData):
 
     @property
     def judged(self) -> tuple[str, ...]:
-        from gan_lightning.metrics.text import DISTINCT, ORDERS
+        from gan_lightning.metrics.text import ORDERS
 
         against_real = [f"bleu_{order}" for order in ORDERS] if self.sentences().held_out else []
-        alone = [*(f"self_bleu_{order}" for order in ORDERS), *(f"distinct_{order}" for order in DISTINCT)]
-        return (*against_real, *alone)
+        return (*against_real, *diversity_scores())
 
     def judge_samples(self, samples: Tensor) -> dict[str, Value]:
         """BLEU against all held-out sentences, as they stand in the file; Self-BLEU and distinct n-grams."""
-        from gan_lightning.metrics.text import References, bleu, distinct, self_bleu
+        from gan_lightning.metrics.text import References, bleu
 
         drawn = [self.words.words_of(tokens) for tokens in samples.tolist()]
         held_out = self.sentences().held_out
         if held_out and self._references is None:
             self._references = References(held_out)
-        return {**(bleu(drawn, self._references) if held_out else {}), **self_bleu(drawn), **distinct(drawn)}
+        return {**(bleu(drawn, self._references) if held_out else {}), **diversity_of(drawn)}
 
 
 class Oracle(TextData):
@@ -289,7 +302,7 @@ class Oracle(TextData):
 
     @property
     def judged(self) -> tuple[str, ...]:
-        return ("nll_oracle",)
+        return ("nll_oracle", *diversity_scores())
 
     def prefix(self, text: str) -> Tensor:
         words = text.split()
@@ -299,6 +312,10 @@ class Oracle(TextData):
         return self.checked_prefix(text, list(map(int, words)))
 
     def judge_samples(self, samples: Tensor) -> dict[str, Value]:
-        """`nll_oracle`: how unlikely the oracle finds samples, in nats a token (Yu et al. 2017, eq. 9)."""
+        """`nll_oracle`: how unlikely the oracle finds samples, in nats a token (Yu et al. 2017, eq. 9).
+
+        A generator that repeats one likely sequence is not found out by it: Self-BLEU and distinct n-grams beside it.
+        """
         found = self.oracle.nll(samples.cpu()).double()
-        return {"nll_oracle": Value(float(found.mean()), None, {"sequences": len(samples)})}
+        likely = Value(float(found.mean()), None, {"sequences": len(samples)})
+        return {"nll_oracle": likely, **diversity_of([self.decode(tokens).split() for tokens in samples.tolist()])}

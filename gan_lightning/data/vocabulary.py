@@ -49,7 +49,7 @@ class Sentences:
 def read_sentences(root: Path, test: Path | None, tokens: Tokens, lower: bool, held_out: float) -> Sentences:
     """The lines of a file, and those of another or a share of the first that are held out.
 
-    Held out are whole sentences: a line that stands there twice is on one side. The share is the same for every seed.
+    Held out are whole sentences: one that stands there twice is on one side. The share is the same for every seed.
     Raises UserError for a file that cannot be used.
     """
     return _read(root, stamp(root), test, stamp(test), tokens, lower, held_out)
@@ -57,30 +57,31 @@ def read_sentences(root: Path, test: Path | None, tokens: Tokens, lower: bool, h
 
 def stamp(path: Path | None) -> tuple[int, int] | None:
     """What changes with a file."""
-    if path is None or not path.exists():
+    try:
+        status = path.stat() if path else None
+    except OSError:
         return None
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return (status.st_mtime_ns, status.st_size) if status else None
 
 
 @lru_cache(maxsize=2)  # a file is read once however often a configuration asks
 def _read(root: Path, _: object, test: Path | None, __: object, tokens: Tokens, lower: bool, share: float) -> Sentences:
-    lines, blank = read_lines("data.root", root)
+    def cut(key: str, path: Path) -> tuple[list[list[str]], int]:
+        lines, blank = read_lines(key, path)
+        return [tokenise(line.lower() if lower else line, tokens) for line in lines], blank
+
+    train, blank = cut("data.root", root)
     if test is not None:
-        others, more = read_lines("data.test", test)
-        blank += more
-    else:
-        different = sorted(dict.fromkeys(lines), key=hashed)
-        chosen = set(different[: held_out_count(len(different), share)])
-        others = [line for line in lines if line in chosen]
-        lines = [line for line in lines if line not in chosen]
-        if not lines:
-            raise UserError(f"data.held_out={share}: leaves no sentence of {root} to train on")
-
-    def cut(some: Iterable[str]) -> list[list[str]]:
-        return [tokenise(line.lower() if lower else line, tokens) for line in some]
-
-    return Sentences(cut(lines), cut(others), blank)
+        others, more = cut("data.test", test)
+        return Sentences(train, others, blank + more)
+    names = [" ".join(sentence) for sentence in train]  # equal whatever stood between the tokens
+    different = sorted(dict.fromkeys(names), key=hashed)
+    chosen = set(different[: held_out_count(len(different), share)])
+    held_out = [sentence for sentence, name in zip(train, names, strict=True) if name in chosen]
+    train = [sentence for sentence, name in zip(train, names, strict=True) if name not in chosen]
+    if not train:
+        raise UserError(f"data.held_out={share}: leaves no sentence of {root} to train on")
+    return Sentences(train, held_out, blank)
 
 
 def held_out_count(sentences: int, share: float) -> int:
@@ -90,10 +91,10 @@ def held_out_count(sentences: int, share: float) -> int:
 
 def read_lines(key: str, path: Path) -> tuple[list[str], int]:
     """The lines that are not blank, and how many are. Raises UserError, with the key, for a file of no use."""
-    if not path.is_file():
-        reason = "a folder, not a file" if path.is_dir() else "there is no such file"
-        raise UserError(f"{key}={path}: {reason}; it must be a text with a sentence on every line")
     try:
+        if not path.is_file():
+            reason = "a folder, not a file" if path.is_dir() else "there is no such file"
+            raise UserError(f"{key}={path}: {reason}; it must be a text with a sentence on every line")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{key}={path}: cannot be read: {error.strerror}") from None

@@ -185,6 +185,8 @@ class Scorer:
                 raise UserError(f"scores.extractor={settings.extractor}: sees images, and these are {data.noun}")
             if settings.names:
                 raise UserError(f"scores.names=[{settings.names[0]}]: is of images, and these are {data.noun}")
+            if settings.truncation:
+                raise UserError(f"scores.truncation={settings.truncation}: is of images, and these are {data.noun}")
         else:
             self.extractor = settings.load(data.extractor, data.own_extractor())
             self.sizes = self.extractor.sizes(next(real_blocks(self.images, 1)))

@@ -90,9 +90,13 @@ class RelGAN(TextRule):
         shown = self.counters.phase_images if self.phase.name == "adversarial" else 0
         self.inverse.fill_(grown(self.growth, self.largest, shown / self.growth_images))
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.progressed(self.counters.images)  # losses of held-out texts have the β of the checkpoint
+
     def generate(self, batch: Batch, latents: Latents) -> Fakes:
-        """In training "image" (N, L), the tokens, and "relaxed" (N, L, V); what is drawn is torch's own noise."""
-        if not self.training:
+        """ "image" (N, L), the tokens, and "relaxed" (N, L, V); what is drawn is torch's own noise."""
+        if not self.phases[-1].fakes:  # without a game the generator need not relax its choice
             return super().generate(batch, latents)
         generator: Any = self.generator
         tokens, relaxed = generator.relaxed(len(latents), self.inverse)

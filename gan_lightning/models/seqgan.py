@@ -41,7 +41,8 @@ class SeqGAN(TextRule):
         rollout_batch: completions that are made and judged at once: a bound of memory.
         rollout_update: what the lagging policy, which completes, keeps of itself at each of the generator's steps.
         reward: what a sequence earns: the discriminator's probability of "real", its logarithm or its logit.
-        baseline: what is subtracted from a token's value; "batch": the mean of the other sequences' at its place.
+        baseline: what is subtracted from a token's value; "batch": the mean of the other sequences' at its place,
+            of the same minibatch of a device.
         output_decay: of the weights of the discriminator's output layer, in its loss.
 
     Raises ValueError for a generator without `rollouts` or a discriminator without `output`, where they are needed.

@@ -70,9 +70,7 @@ class TextGAN(TextRule):
         self.matching_weight = matching_weight
 
     def generate(self, batch: Batch, latents: Latents) -> Fakes:
-        """In training "image" (N, L), the tokens, and "relaxed" (N, L, V); what is drawn is torch's own noise."""
-        if not self.training:
-            return super().generate(batch, latents)
+        """ "image" (N, L), the tokens, and "relaxed" (N, L, V); what is drawn is torch's own noise."""
         generator: Any = self.generator
         tokens, relaxed = generator.relaxed(latents, self.inverse_temperature)
         if self.ends:

@@ -74,9 +74,9 @@ class OracleLSTM(nn.Module):
     @classmethod
     def of_file(cls, path: Path) -> "OracleLSTM":
         """From an .npz. Raises UserError where it cannot be read or is of another shape."""
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file")
         try:
+            if not path.is_file():
+                raise UserError(f"{path}: there is no such file")
             with np.load(path, allow_pickle=False) as file:
                 if missing := [key for key in KEYS if key not in file]:
                     raise UserError(f"{path}: has no {missing[0]}; an oracle's parameters are {', '.join(KEYS)}")
@@ -92,8 +92,8 @@ class OracleLSTM(nn.Module):
         for key, shape in shapes(vocabulary, embedding, len(found["W_vocab"])).items():
             if found[key].shape != shape:
                 raise UserError(f"{path}: {key} has the shape {found[key].shape}, and must have {shape}")
-            if found[key].dtype.kind not in "fiu" or not np.isfinite(found[key]).all():
-                raise UserError(f"{path}: {key} must have finite numbers")
+            if found[key].dtype.kind not in "fiu" or not (np.abs(found[key]) <= np.finfo(np.float32).max).all():
+                raise UserError(f"{path}: {key} must have finite numbers")  # NaN is not below either
         return cls({key: torch.from_numpy(value.astype(np.float32)) for key, value in found.items()})
 
     def step(self, tokens: Tensor, state: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:

@@ -123,6 +123,14 @@ def test_the_split(tmp_path: Path) -> None:
     assert Counter(kept) + train == Counter(lines)
 
 
+def test_a_sentence_is_on_one_side_however_it_is_written(tmp_path: Path) -> None:
+    lines = [f"{a} {b} again" for a in "abcd" for b in "abcd"]
+    root = write(tmp_path / "text.txt", [way for line in lines for way in (line, line.upper(), f" {line}\r")])
+    sentences = loaded(root, held_out=0.25).sentences()
+    assert (len(sentences.train), len(sentences.held_out)) == (36, 12)
+    assert not {*map(tuple, sentences.train)} & {*map(tuple, sentences.held_out)}
+
+
 def test_a_file_of_held_out_lines(tmp_path: Path) -> None:
     root, test = write(tmp_path / "a.txt", LINES), write(tmp_path / "b.txt", ["a cat", "a very long tale of a dog"])
     data = loaded(root, test=test, held_out=0.5)
@@ -167,6 +175,8 @@ def test_mistakes(content: bytes | None, settings: dict[str, Any], fragment: str
 def test_more_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data.root=.*: a folder, not a file"):
         build(tmp_path).check()
+    with pytest.raises(UserError, match=r"data.root=aaa.*: cannot be read: File name too long"):
+        build(Path("a" * 300)).check()
     with pytest.raises(ValueError, match="held_out=1"):
         build(None, held_out=1.0)
 
@@ -290,7 +300,10 @@ def test_what_the_oracle_says_of_samples() -> None:
     random = data.judge_samples(torch.randint(30, (2000, 6), generator=torch.Generator().manual_seed(0)))["nll_oracle"]
     assert own.value == pytest.approx(float(data.oracle.nll(rows(data)).mean()))
     assert random.value > own.value + 1
-    assert data.judged == ("nll_oracle",)
+    one = data.judge_samples(rows(data)[:1].repeat(50, 1))  # as likely as sequences are, and always the same
+    assert data.judged == tuple(one)
+    assert one["self_bleu_5"].value == pytest.approx(1)
+    assert data.judge_samples(rows(data))["self_bleu_5"].value < 0.6
     assert data.lines(torch.tensor([[0, 7, 29]])) == ["0 7 29"]
 
 

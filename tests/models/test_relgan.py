@@ -12,6 +12,8 @@ from torch.nn.functional import one_hot
 
 from gan_lightning.budget import Budget
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands.evaluate import held_out_losses
+from gan_lightning.commands.loading import load_data, load_module, stored_config
 from gan_lightning.commands.train import run
 from gan_lightning.data.sets import InMemory
 from gan_lightning.data.text import TextData
@@ -91,7 +93,6 @@ def test_fakes_are_tokens_and_nearly_their_one_hot_vectors() -> None:
     torch.testing.assert_close(fakes["relaxed"], one_hot(fakes["image"], WORDS).float(), atol=1e-3, rtol=0)
     module.inverse.fill_(1.0)
     assert module.generate({}, torch.rand(50, LENGTH))["relaxed"].amax(-1).mean() < 0.9
-    assert module.eval().generate({}, torch.rand(50, LENGTH)).dtype == torch.int64
 
 
 def test_nothing_follows_the_end_of_a_sentence() -> None:
@@ -191,8 +192,24 @@ def assert_resumes(folder: Path, settings: list[str], stops: list[int], minibatc
         torch.testing.assert_close(found[0][key], found[1][key], rtol=0, atol=0)
 
 
+def held_out(folder: Path, settings: list[str]) -> dict[str, float]:
+    """Losses of held-out texts after the phase of 3 minibatches and 2 of the game."""
+    assert run([f"hydra.run.dir={folder}", *TINY, *settings, f"budget.images={32 * 5}"]) == 0
+    config = stored_config(folder, [])
+    module = load_module(folder, config)
+    data = load_data(config, module.data_facts)
+    module.show(data)
+    return held_out_losses(module, data)
+
+
 def test_resumed_in_every_phase_is_uninterrupted(tmp_path: Path) -> None:
     assert_resumes(tmp_path, RELGAN, [2, 6])
+
+
+def test_the_losses_of_held_out_texts_are_those_of_the_game(tmp_path: Path) -> None:
+    losses = held_out(tmp_path, RELGAN)
+    assert losses.keys() >= {"held_out_images", "D/loss", "G/loss"}
+    assert losses["D/inverse_temperature"] == pytest.approx(100 ** (2 / 4), rel=1e-5)  # when the last one began
 
 
 # ---- what is refused, and that it learns ----------------------------------------------------------------------------
@@ -201,7 +218,8 @@ def test_resumed_in_every_phase_is_uninterrupted(tmp_path: Path) -> None:
 def test_a_generator_that_cannot_relax_is_refused() -> None:
     with pytest.raises(ValueError, match="generator: LSTMGenerator cannot relax its choice of tokens"):
         writer(generator=LSTMGenerator(WORDS, LENGTH, 4, 4))
-    writer(generator=LSTMGenerator(WORDS, LENGTH, 4, 4), pretraining_images=None)  # there is no game
+    alone = writer(generator=LSTMGenerator(WORDS, LENGTH, 4, 4), pretraining_images=None)  # there is no game
+    assert alone.generate({}, torch.rand(2, LENGTH)).shape == (2, LENGTH)
 
 
 @pytest.mark.parametrize("transformer", [False, True])

@@ -100,6 +100,8 @@ def test_the_likelihood_is_that_of_a_loop(ends: bool) -> None:
     losses = module.likelihood_loss({"image": tokens}, None)
     assert losses["loss_likelihood"].item() == pytest.approx(total / counted, rel=1e-5)
     assert losses["loss"].item() == pytest.approx(total / tokens.numel(), rel=1e-5)
+    halves = [float(module.likelihood_loss({"image": half}, None)["loss"].detach()) for half in tokens.split(10)]
+    assert sum(halves) / 2 == pytest.approx(losses["loss"].item(), rel=1e-5)  # so that two processes equal one
 
 
 def test_the_discriminators_loss_is_its_formula() -> None:

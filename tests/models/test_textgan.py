@@ -13,11 +13,12 @@ from gan_lightning.budget import Budget
 from gan_lightning.losses import gaussian_mmd
 from gan_lightning.models.textgan import TextGAN
 from gan_lightning.networks.textgan import CodeLSTM, FeatureCNN
-from tests.models.test_relgan import LENGTH, WORDS, Steps, allowed, assert_resumes
+from tests.models.test_relgan import LENGTH, WORDS, Steps, allowed, assert_resumes, held_out
 from tests.support import count, fit, game
 
 BANDWIDTHS = (0.5, 2.0)
 CODE = 4
+SMALL = ["model=textgan", "model.generator.hidden=8", "model.discriminator.filters=4"]
 
 
 def writer(**settings: Any) -> Any:
@@ -179,8 +180,11 @@ def test_networks_without_a_code_are_refused() -> None:
 
 @pytest.mark.slow
 def test_resumed_in_every_phase_is_uninterrupted(tmp_path: Path) -> None:
-    small = ["model=textgan", "model.generator.hidden=8", "model.discriminator.filters=4"]
-    assert_resumes(tmp_path, small, [2, 3, 6])
+    assert_resumes(tmp_path, SMALL, [2, 3, 6])
+
+
+def test_the_losses_of_held_out_texts_are_those_of_the_game(tmp_path: Path) -> None:
+    assert held_out(tmp_path, SMALL).keys() >= {"D/loss", "D/mmd", "G/loss"}
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ def test_a_file(tmp_path: Path) -> None:
         ({"b_vocab": np.zeros(V + 1)}, r"b_vocab has the shape \(12,\)"),
         ({"embedding": np.zeros(3)}, "embedding and W_vocab must be matrices"),
         ({"b_input": np.full(H, np.nan)}, "b_input must have finite numbers"),
+        ({"b_input": np.full(H, -1e300)}, "b_input must have finite numbers"),  # in float32
         ({"b_input": np.array(["a"] * H)}, "b_input must have finite numbers"),
         ({"b_input": np.array([None] * H)}, "cannot be read as an .npz of numbers: Object arrays"),
     ],
