@@ -14,7 +14,7 @@ from gan_lightning.data.image_folder import held_out_count
 from gan_lightning.data.listing import hashed
 from gan_lightning.data.sets import Indexed, InMemory
 from gan_lightning.data.spectrograms import FLOOR, log_mel
-from gan_lightning.data.wav import Labels, read_wav, sound_labels, sound_names, to_int16, write_wav
+from gan_lightning.data.wav import Labels, check_rate, read_wav, sound_labels, sound_names, to_int16, write_wav
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.errors import UserError
 from gan_lightning.exhibits import Exhibit
@@ -43,6 +43,8 @@ class Sounds(Data):
     Args:
         samples: numbers of a sound, T.
         rate: of them a second.
+
+    Raises ValueError for impossible rates.
     """
 
     noun = "sounds"
@@ -50,6 +52,7 @@ class Sounds(Data):
 
     def __init__(self, samples: PositiveInt, rate: PositiveInt, **base: Any) -> None:
         super().__init__(**base)
+        check_rate(rate)
         self.samples, self.rate = samples, rate
 
     @property

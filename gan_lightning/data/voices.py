@@ -23,7 +23,7 @@ from gan_lightning.data.listing import hashed
 from gan_lightning.data.pixels import grid, panels, to_picture
 from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.data.translation import Pairs, Translation, Unpaired
-from gan_lightning.data.wav import read_wav, sound_names, to_int16, write_wav
+from gan_lightning.data.wav import check_rate, read_wav, sound_names, to_int16, write_wav
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.errors import UserError
 from gan_lightning.exhibits import Exhibit
@@ -42,10 +42,11 @@ class SpokenPictures(Translation):
         rate: samples a second.
         window, hop: length and distance of the windows, in samples; a picture is of (image_size - 1) · hop samples.
 
-    Raises ValueError for windows that leave gaps.
+    Raises ValueError for windows that leave gaps and impossible rates.
     """
 
     kind = "unpaired"
+    noun = "spectrograms"
     extractor = None  # classifiers of objects have nothing to say about them
 
     def __init__(
@@ -59,6 +60,7 @@ class SpokenPictures(Translation):
         **base: Any,
     ) -> None:
         super().__init__(image_size=image_size, channels=channels, flip=flip, **base)
+        check_rate(rate)
         if window % 2:
             raise ValueError(f"window={window}: must be even")
         if 2 * hop > window:
@@ -249,7 +251,8 @@ class SyntheticVoices(SpokenPictures):
     """Two instruments instead of speakers, which play melodies; no files, and the same for every seed.
 
     A has all overtones, quickly weaker ones; B has the odd ones alone, hardly weaker. No training melody of A is one of
-    B. The held-out ones are played by both, so that a translation can be compared with the truth.
+    B. Low notes are more frequent: without pairs, only this says that high ones are not to become low ones. The
+    held-out melodies are played by both, so that a translation can be compared with the truth.
 
     Args:
         count: training melodies of each; a fifth as many are held out.
@@ -289,7 +292,7 @@ class SyntheticVoices(SpokenPictures):
         time = (torch.arange(self.samples) / self.samples).expand(count, -1).contiguous()
         number = torch.searchsorted(ends, time).clamp(max=MOST_TONES - 1)
         number = torch.minimum(number, tones - 1)  # (count, samples)
-        notes = torch.randint(NOTES, (count, MOST_TONES), generator=stream)
+        notes = (NOTES * torch.rand(count, MOST_TONES, generator=stream).square()).long()  # (count, tones), mostly low
         begins = functional.pad(ends, (1, 0), value=0.1)[:, :-1]
         since, left = time - begins.gather(1, number), ends.gather(1, number) - time
         fade = 0.02

@@ -23,6 +23,12 @@ Labels = Literal["names", "folders", "none"]  # where the class of a sound is sa
 MOST_BYTES = 2**30  # of one file, which is read at once
 
 
+def check_rate(rate: int) -> None:
+    """Raises ValueError for samples a second that no sound has, such as 16 where 16,000 are meant."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(f"rate={rate}: must be {RATES[0]:,} to {RATES[1]:,} samples a second")
+
+
 def is_sound(path: PurePath) -> bool:
     return path.suffix.lower() == SUFFIX
 
@@ -49,7 +55,7 @@ def sound_names(root: Path, key: str = "data.root") -> list[str]:
 def sound_labels(names: Sequence[str], labels: Labels, part: int, separator: str) -> list[str]:
     """What each of the files says its class is: a part of its name, or its first folder; none for labels=none.
 
-    Raises UserError for a name without such a part, and for a file beside the folders.
+    Raises UserError for a name without such a part or without the separator, and for a file beside the folders.
     """
     if labels == "none":
         return []
@@ -61,6 +67,11 @@ def sound_labels(names: Sequence[str], labels: Labels, part: int, separator: str
     found = []
     for name in names:
         parts = Path(name).stem.split(separator)
+        if len(parts) == 1:  # the whole name would be a class of its own
+            raise UserError(
+                f'data.labels=names: {name} has no "{separator}" (data.separator) that would end its class; '
+                "use folders or none"
+            )
         if not -len(parts) <= part < len(parts):
             raise UserError(f'data.part={part}: {name} has {len(parts)} part(s) between "{separator}"')
         found.append(parts[part])
@@ -89,7 +100,7 @@ def read_wav(path: Path, rate: int) -> NDArray[np.float32]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except wavfile.WavFileWarning:
-        raise UserError(f"{path}: breaks off before its end") from None
+        raise UserError(f"{path}: breaks off before the end that its head gives") from None
     except (ValueError, struct.error, EOFError, ArithmeticError, LookupError, MemoryError, UnboundLocalError) as error:
         raise UserError(f"{path}: not a wav file that can be read: {str(error)[:120]}") from None
     if not RATES[0] <= found <= RATES[1]:

@@ -92,6 +92,8 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         data.setup()
     with pytest.raises(ValueError, match="held_out=1"):
         SpeechFolder(tmp_path, held_out=1.0, batch_size=1, seed=0)
+    with pytest.raises(ValueError, match=r"rate=16: must be 1,000 to 768,000"):  # kHz
+        SpeechFolder(tmp_path, rate=16, batch_size=1, seed=0)
 
 
 def test_tones_are_what_their_names_say() -> None:

@@ -149,5 +149,7 @@ def test_labels() -> None:
     assert sound_labels(names, "none", 0, "_") == []
     with pytest.raises(UserError, match=r"data.part=3: x/0_ann_3.wav has 3 part"):
         sound_labels(names, "names", 3, "_")
+    with pytest.raises(UserError, match=r'data.labels=names: sound3.wav has no "_" .*; use folders or none'):
+        sound_labels(["0_ann_3.wav", "sound3.wav"], "names", 0, "_")
     with pytest.raises(UserError, match=r"data.labels=folders: 1.wav lies in no folder"):
         sound_labels(["x/0.wav", "1.wav"], "folders", 0, "_")

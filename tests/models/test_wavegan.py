@@ -13,6 +13,7 @@ from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.evaluate import run as evaluate
 from gan_lightning.commands.sample import run as sample
 from gan_lightning.commands.train import run
+from gan_lightning.data.sounds import Tones, to_sound
 from gan_lightning.data.wav import read_wav
 from gan_lightning.errors import UserError
 from tests.fake_data import write_sounds
@@ -91,17 +92,26 @@ def test_other_lengths_are_refused(tmp_path: Path) -> None:
         train(tmp_path / "run", "data.samples=1000")
 
 
+def spectrum(sounds: torch.Tensor) -> torch.Tensor:
+    """Shares of the power at each frequency, the mean over sounds (N, 1, T): (T / 2 + 1,)."""
+    power = torch.fft.rfft(sounds[:, 0]).abs().square()
+    return (power / power.sum(1, keepdim=True)).mean(0)
+
+
 def test_it_learns_notes(tmp_path: Path) -> None:
-    """FID of what tones are made of, at 150 generator steps and at the first."""
+    """How much of the power lies at other frequencies than that of the data, after one step and after 200."""
+    data = Tones(samples=256, count=500, batch_size=1, seed=0)
+    data.setup()
+    real = spectrum(to_sound(data.train.__getitems__(range(500))["image"]))
+    more = ["data.samples=256", "data.count=500", "data.batch_size=32", "step.critic_steps=2", "model.ema=null"]
+    for player in ("generator", "discriminator"):
+        more += [f"model.{player}.{key}" for key in ("base_channels=4", "kernel=25")]
+        more += [f"model.{player}_optimizer.lr=2e-3"]
     found = []
-    for steps in (1, 150):
+    for steps in (1, 200):
         folder = tmp_path / str(steps)
-        more = [f"budget.generator_steps={steps}", "data.samples=1024", "data.count=500", "scores=off"]
-        more += ["step.critic_steps=2", "model.generator_optimizer.lr=1e-3", "model.discriminator_optimizer.lr=1e-3"]
-        more += ["model.generator.base_channels=4", "model.discriminator.base_channels=4", "model.ema=null"]
-        train(folder, *more)
-        made = tmp_path / f"{steps}.jsonl"
-        assert evaluate([f"checkpoint={folder}", "accelerator=cpu", "scores.names=[fid]", f"output={made}"]) == 0
-        found.append(json.loads(made.read_text().splitlines()[0])["value"])
-    print(f"untrained {found[0]:.1f}, trained {found[1]:.1f}")
-    assert found[1] < 0.8 * found[0]  # 198 and 293 when this was written
+        train(folder, *more, "model.classes=0", f"budget.generator_steps={steps}", "scores=off")
+        found.append(float((spectrum(load(folder).sample(500)) - real).abs().sum() / 2))
+    # 0.84, 0.88 and 0.87 for seeds 0 to 2 when this was written, and 0.39, 0.21 and 0.35; held-out notes: 0.05
+    assert found[0] > 0.75
+    assert found[1] < 0.6
