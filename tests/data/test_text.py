@@ -303,7 +303,7 @@ def test_what_the_oracle_says_of_samples() -> None:
     one = data.judge_samples(rows(data)[:1].repeat(50, 1))  # as likely as sequences are, and always the same
     assert data.judged == tuple(one)
     assert one["self_bleu_5"].value == pytest.approx(1)
-    assert data.judge_samples(rows(data))["self_bleu_5"].value < 0.6
+    assert data.judge_samples(rows(data)[:50])["self_bleu_5"].value < 0.5
     assert data.lines(torch.tensor([[0, 7, 29]])) == ["0 7 29"]
 
 
