@@ -98,7 +98,7 @@ def test_soft_labels_keep_the_loss_from_saying() -> None:
     assert game(GAN, label_smoothing=0.1).won is None
 
 
-@pytest.mark.parametrize("on_collapse", ["warn", "stop"])
+@pytest.mark.parametrize("on_collapse", [pytest.param("warn", marks=pytest.mark.slow), "stop"])
 def test_a_run_driven_to_collapse(on_collapse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The minimax loss with a discriminator 50 times as fast."""
     folder = tmp_path / "run"

@@ -73,7 +73,8 @@ COMMON = [
     "model.discriminator_schedule={_target_: gan_lightning.schedules.Cosine, horizon: 40}",
 ]
 MINIBATCHES = 27
-TWICE, SLOW = ("deepfill_v1", "srgan"), pytest.mark.slow  # their relatives are tried in any case
+# relatives of these are tried in any case, and test_matrix.py goes on with every rule
+TWICE, SLOW = ("deepfill", "deepfill_v1", "srgan", "cyclegan"), pytest.mark.slow
 FEW = ("cyclegan", "deepfill", "deepfill_v1", "srgan")  # large networks: a quarter of the images, in minibatches of 32
 WALL_CLOCK = {"seconds", "images_per_second"}
 
