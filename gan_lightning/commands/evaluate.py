@@ -319,4 +319,4 @@ def held_out_losses(module: AdversarialModule, data: Data, *, ema: bool = True) 
         images += count
         module.counters.minibatches += 1  # a new draw for the next batch
     module.generator = trained
-    return {"held_out_images": images, **{key: value / images for key, value in sums.items()}}
+    return {f"held_out_{data.noun}": images, **{key: value / images for key, value in sums.items()}}
