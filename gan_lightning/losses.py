@@ -4,7 +4,7 @@ Every function returns a dict whose "loss" is minimised; discriminators add "los
 separate. All in float32, with logarithms as softplus, log(sigmoid(x)) = -softplus(-x), which is finite for any logit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -122,23 +122,6 @@ def relativistic_average_generator(on_real: Tensor | None, on_fake: Tensor) -> L
     """RaGAN, Jolicoeur-Martineau 2018: the discriminator's with real and fake swapped: (N,), (N,) -> scalar."""
     assert on_real is not None
     return {"loss": relativistic_average_discriminator(on_fake, on_real)["loss"]}
-
-
-def gaussian_mmd(real: Tensor, fake: Tensor, bandwidths: Sequence[float]) -> Tensor:
-    """The squared maximum mean discrepancy of samples (N, F) and (M, F), a scalar: 0 for equal ones.
-
-    Gretton et al. 2012, "A Kernel Two-Sample Test", eq. 5, the biased estimate: E k(x, x') + E k(y, y') - 2 E k(x, y)
-    over all pairs, a sample with itself included. k(x, y) is the mean of exp(-‖x - y‖² / 2σ²) over the bandwidths σ.
-    """
-    real, fake = real.float(), fake.float()
-
-    def similarity(one: Tensor, other: Tensor) -> Tensor:
-        products = one @ other.T
-        squares = one.square().sum(1)[:, None] + other.square().sum(1) - 2 * products  # (N, M)
-        kernels = [(squares.clamp(min=0) / (-2 * width**2)).exp().mean() for width in bandwidths]
-        return sum(kernels[1:], kernels[0]) / len(bandwidths)
-
-    return similarity(real, real) + similarity(fake, fake) - 2 * similarity(real, fake)
 
 
 minimax = Pair(classify, minimax_generator, probabilities=True, won=0.02)

@@ -29,6 +29,7 @@ READING = 500  # lines that say all of a model, beside the base
 LONGER = {"dpgan", "dragan", "projection", "rpgan", "sagan", "wgan_gp"}  # a little longer, with the rules they extend
 LONGER |= {"semi_supervised", "biggan", "progan", "r3gan", "stylegan2"}  # two rules; large networks
 LONGER |= {"cyclegan", "deepfill", "deepfill_v1"}  # image pools; two stages and their attention
+LONGER |= {"mle", "seqgan", "relgan", "textgan", "wavegan"}  # networks that write and read; blocks along time
 LONGER |= {"srresnet", "srgan", "esrgan"}  # a file with the networks of two papers
 
 

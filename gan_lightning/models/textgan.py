@@ -21,7 +21,8 @@ from typing import Any
 from torch import Tensor
 
 from gan_lightning.adversarial import Batch, Fakes, Latents
-from gan_lightning.losses import Losses, gaussian_mmd
+from gan_lightning.discrepancy import gaussian_mmd
+from gan_lightning.losses import Losses
 from gan_lightning.sequences import TextRule, finished, negative_log_likelihood
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt, PositiveFloat
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gan_lightning.budget import Budget
-from gan_lightning.losses import gaussian_mmd
+from gan_lightning.discrepancy import gaussian_mmd
 from gan_lightning.models.textgan import TextGAN
 from gan_lightning.networks.textgan import CodeLSTM, FeatureCNN
 from tests.models.test_relgan import LENGTH, WORDS, Steps, allowed, assert_resumes, held_out
