@@ -30,7 +30,6 @@ from gan_lightning.config.overrides import (
 )
 from gan_lightning.data.listing import class_folders
 from gan_lightning.data.vocabulary import text_size
-from gan_lightning.data.wav import sound_classes
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 
@@ -64,6 +63,8 @@ OmegaConf.register_new_resolver("text", size_of_text, replace=True)  # which kee
 
 def count_sound_classes(root: object, labels: object, part: object, separator: object) -> int:
     """The same for a folder of sounds."""
+    from gan_lightning.data.wav import sound_classes  # with SciPy, which other commands need not wait for
+
     try:
         return len(sound_classes(expand(str(root)), labels, int(str(part)), str(separator)))  # type: ignore[arg-type]
     except (OSError, ValueError):

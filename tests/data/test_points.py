@@ -311,7 +311,7 @@ def test_evaluate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert {(line["extractor"], line["n_fake"], line["resize"]) for line in lines} == {("points", 2500, "none")}
     assert len(lines) == 5
-    assert "held_out_images" in capsys.readouterr().out
+    assert "held_out_points" in capsys.readouterr().out
     points = load(trained).sample(2500, seed=0).flatten(1)
     ring = Ring(batch_size=1, seed=0)
     assert {line["metric"]: line["value"] for line in lines}["high_quality"] == pytest.approx(

@@ -208,7 +208,7 @@ def test_resumed_in_every_phase_is_uninterrupted(tmp_path: Path) -> None:
 
 def test_the_losses_of_held_out_texts_are_those_of_the_game(tmp_path: Path) -> None:
     losses = held_out(tmp_path, RELGAN)
-    assert losses.keys() >= {"held_out_images", "D/loss", "G/loss"}
+    assert losses.keys() >= {"held_out_texts", "D/loss", "G/loss"}
     assert losses["D/inverse_temperature"] == pytest.approx(100 ** (2 / 4), rel=1e-5)  # when the last one began
 
 
