@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
@@ -55,7 +55,7 @@ OmegaConf.register_new_resolver("class_folders", count_class_folders, use_cache=
 
 def size_of_text(what: Literal["vocabulary", "length"], *, _parent_: DictConfig) -> int:
     """What a file of sentences has, for the configuration that names it: 1 where it cannot be read."""
-    return 1 if OmegaConf.is_missing(_parent_, "root") else text_size(what, _parent_)  # type: ignore[arg-type]
+    return 1 if OmegaConf.is_missing(_parent_, "root") else text_size(what, cast(Any, _parent_))
 
 
 OmegaConf.register_new_resolver("text", size_of_text, replace=True)  # which keeps the file it has read
@@ -66,7 +66,7 @@ def count_sound_classes(root: object, labels: object, part: object, separator: o
     from gan_lightning.data.wav import sound_classes  # with SciPy, which other commands need not wait for
 
     try:
-        return len(sound_classes(expand(str(root)), labels, int(str(part)), str(separator)))  # type: ignore[arg-type]
+        return len(sound_classes(expand(str(root)), cast(Any, labels), int(str(part)), str(separator)))
     except (OSError, ValueError):
         return 0
 

@@ -17,7 +17,9 @@ def pcm24(path: Path, samples: np.ndarray) -> None:
     """A mono file of 24 bits, written by hand."""
     numbers = np.rint(samples * (2**23 - 1)).astype("<i4")
     data = numbers.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
-    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, 8000, 24000, 3, 24, b"data", len(data))  # fmt: skip  # noqa: E501
+    kind = struct.pack("<HHIIHH", 1, 1, 8000, 24000, 3, 24)  # PCM, mono, rate, bytes a second, bytes, bits
+    head = struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + struct.pack("<4sI", b"fmt ", len(kind)) + kind
+    head += struct.pack("<4sI", b"data", len(data))
     path.write_bytes(head + data)
 
 

@@ -133,7 +133,7 @@ def test_the_penalty_s_gradient_is_that_of_fixed_shifts() -> None:
         padded = functional.pad(rows.transpose(1, 2), (2, 2), mode="reflect").transpose(1, 2)
         return torch.stack([row[2 - s : 2 - s + rows.shape[1]] for row, s in zip(padded, shifts.tolist(), strict=True)])
 
-    shuffle.forward = one_by_one  # type: ignore[method-assign]
+    shuffle.forward = one_by_one  # type: ignore[method-assign]  # the other way to do the same
     for one, other in zip(found, gradients(None), strict=True):
         assert one.isfinite().all()
         assert one.abs().max() > 0
