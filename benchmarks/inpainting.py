@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.throughput import table
 from gan_lightning.commands.loading import choose_device, load_data, load_module, stored_config
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.own import Measuring
 from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.translation import Translator
 
@@ -86,7 +87,7 @@ def compare(module: Translator, data: Any, images: int | None = None) -> list[li
     if images:
         data.held_out = data.held_out.subset(torch.arange(min(images, len(data.held_out))))
     module.show(data)
-    rows = [[type(module).__name__, *numbers(module.measure(data, also=NAMES))]]
+    rows = [[type(module).__name__, *numbers(module.measure(data, Measuring(also=NAMES)))]]
     for name, (make, package) in BASELINES.items():
         try:
             fill = make()

@@ -28,6 +28,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.graphs import CUDARecorder, Eager, Graphs
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
+from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.players import OptimizerFactory, Player, Schedule, average_buffers
 from gan_lightning.recompute import recompute_blocks
 from gan_lightning.schedules import Constant
@@ -214,21 +215,8 @@ class AdversarialModule(LightningModule):
         """Those of `own_metrics` that these held-out images allow."""
         return self.own_metrics if len(data.held_out) else ()
 
-    def measure(
-        self,
-        data: Data,
-        ema: bool = True,
-        also: Sequence[Any] = (),
-        border: int | None = None,
-        *,
-        samples: int = 0,
-        seed: int = 0,
-    ) -> dict[str, Any]:
-        """What `measured` names (metrics/scores.py: Value), and `also`; `ema`: of the moving average.
-
-        border: pixels that scores of pairs leave out (metrics/paired.py); None: what the data says. samples, seed: of
-        those that some scores are made of.
-        """
+    def measure(self, data: Data, how: Measuring = AS_USUAL) -> dict[str, Any]:
+        """What `measured` names (metrics/scores.py: Value), and what else is asked for."""
         return {}
 
     def columns(self, images: Tensor, ema: bool = True) -> list[Tensor]:

@@ -1,6 +1,5 @@
 """What rules of text share: sentences of tokens, which have a likelihood; how they are drawn and scored."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from gan_lightning.data.base import Data
 from gan_lightning.ema import evaluating
 from gan_lightning.errors import UserError
 from gan_lightning.losses import Losses
+from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.metrics.scores import Value
 from gan_lightning.models.gan import GAN
 from gan_lightning.sampling import sampler
@@ -107,16 +107,7 @@ class TextRule(GAN):
         return (*super().measured(data), *data.judged)
 
     @torch.no_grad()
-    def measure(
-        self,
-        data: Data,
-        ema: bool = True,
-        also: Sequence[Any] = (),
-        border: int | None = None,
-        *,
-        samples: int = 0,
-        seed: int = 0,
-    ) -> dict[str, Any]:
+    def measure(self, data: Data, how: Measuring = AS_USUAL) -> dict[str, Any]:
         """`nll`, in nats a token of the held-out sentences, and what the data says of samples.
 
         Of the likelihood the temperature is always 1.
@@ -124,7 +115,7 @@ class TextRule(GAN):
         found: dict[str, Any] = {}
         if len(data.held_out):
             self.show(data)
-            generator = self.ema.generator if ema and self.ema is not None else self.generator
+            generator = self.ema.generator if how.ema and self.ema is not None else self.generator
             totals = torch.zeros(2, dtype=torch.float64)
             with torch.autocast(self.device.type, enabled=False):
                 network = evaluating(generator)
@@ -132,8 +123,8 @@ class TextRule(GAN):
                     parts = negative_log_likelihood(network, batch["image"].to(self.device), self.ends)
                     totals += torch.stack([part.double().cpu() for part in parts])
             found["nll"] = Value(float(totals[0] / totals[1]), None, {"tokens": int(totals[1])})
-        network = sampler(self, ema=ema)
-        parts = list(sampling.rendered(self, network, samples, seed=seed))
+        network = sampler(self, ema=how.ema)
+        parts = list(sampling.rendered(self, network, how.samples, seed=how.seed))
         for name, value in data.judge_samples(torch.cat(parts).cpu()).items():
             found[name] = Value(value.value, value.std, {**value.settings, "temperature": self.temperature})
         return found

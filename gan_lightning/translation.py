@@ -1,6 +1,6 @@
 """What image-to-image rules share: the generator is given an image, which takes the place of the latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -12,6 +12,7 @@ from gan_lightning.data.sets import ImageSet
 from gan_lightning.data.translation import Translation
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.models.gan import GAN
 from gan_lightning.sampling import BLOCK, render, sampler
@@ -98,18 +99,9 @@ class Translator(GAN):
         return super().measured(data) if getattr(data, "truth", False) else ()
 
     @torch.no_grad()
-    def measure(
-        self,
-        data: ImageData,
-        ema: bool = True,
-        also: Sequence[Any] = (),
-        border: int | None = None,
-        *,
-        samples: int = 0,
-        seed: int = 0,
-    ) -> dict[str, Any]:
+    def measure(self, data: ImageData, how: Measuring = AS_USUAL) -> dict[str, Any]:
         """Means over the held-out images and their truth, whole (metrics/paired.py)."""
-        network = sampler(self, ema=ema)
+        network = sampler(self, ema=how.ema)
 
         def pairs() -> Iterator[Pair]:
             for number, batch in enumerate(data.val_dataloader()):
@@ -117,11 +109,11 @@ class Translator(GAN):
                 made = render(network, self.given(seen), None, self.device, stream_seed(0, "noise", number))
                 yield Pair(batch["image"], data.stored(made).cpu(), batch.get("mask"))
 
-        asked = dict.fromkeys([*self.measured(data), *also])
+        asked = dict.fromkeys([*self.measured(data), *how.also])
         names: list[Any] = [name for name in asked if name in get_args(PairedName)]  # a rule may have others
         if not names:
             return {}
-        return paired(names, pairs(), cast(Translation, data).border if border is None else border)
+        return paired(names, pairs(), cast(Translation, data).border if how.border is None else how.border)
 
     def check_data(self, data: ImageData) -> None:
         kind = getattr(data, "kind", "single images")

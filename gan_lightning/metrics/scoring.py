@@ -21,6 +21,7 @@ from gan_lightning.data.sets import ImageSet
 from gan_lightning.ema import batch_norms
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.extractors import Extractor, hash_of, load_extractor
+from gan_lightning.metrics.own import Measuring
 from gan_lightning.metrics.paired import Pair, PairedName, paired
 from gan_lightning.metrics.path_length import distance_of, path_length
 from gan_lightning.metrics.records import Record
@@ -321,8 +322,8 @@ class Scorer:
         also = self.asked(module)
         own = {}
         if module.measured(self.data) or also:
-            how = self.settings
-            own = module.measure(self.data, ema, also, how.border, samples=self.n_fake, seed=how.seed)
+            settings = self.settings
+            own = module.measure(self.data, Measuring(ema, also, settings.border, self.n_fake, settings.seed))
         if world()[0]:
             return from_first(None)
         values = {

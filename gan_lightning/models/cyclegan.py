@@ -8,7 +8,7 @@ minibatch no image takes another one's place in a pool, which only tells from th
 samples and translations come from a moving average of the generators (`model.ema=null`: not).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import torch
@@ -20,6 +20,7 @@ from gan_lightning.data.base import ImageData, say
 from gan_lightning.data.translation import Translation
 from gan_lightning.ema import batch_norms, with_fresh_statistics
 from gan_lightning.losses import Losses
+from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.metrics.paired import Pair, paired
 from gan_lightning.networks.cycle import Discriminators, Translators
 from gan_lightning.sampling import BLOCK, render
@@ -106,18 +107,9 @@ class CycleGAN(Translator):
         return super().measured(data) or (("cycle_l1",) if len(data.held_out) else ())
 
     @torch.no_grad()
-    def measure(
-        self,
-        data: ImageData,
-        ema: bool = True,
-        also: Sequence[Any] = (),
-        border: int | None = None,
-        *,
-        samples: int = 0,
-        seed: int = 0,
-    ) -> dict[str, Any]:
+    def measure(self, data: ImageData, how: Measuring = AS_USUAL) -> dict[str, Any]:
         """And "cycle_l1", of the held-out inputs and what comes back of them."""
-        network = self.both(ema)
+        network = self.both(how.ema)
 
         def cycles() -> Iterator[Pair]:
             for batch in data.val_dataloader():
@@ -126,8 +118,8 @@ class CycleGAN(Translator):
                 back = render(network.b_to_a, made, None, self.device)
                 yield Pair(batch["input"], data.stored(back).cpu())
 
-        cycle = paired(["l1"], cycles(), cast(Translation, data).border if border is None else border)
-        return super().measure(data, ema, also, border) | {"cycle_l1": cycle["l1"]}
+        cycle = paired(["l1"], cycles(), cast(Translation, data).border if how.border is None else how.border)
+        return super().measure(data, how) | {"cycle_l1": cycle["l1"]}
 
     def patches(self, images: Tensor, domain: Domain) -> Tensor:
         """Logits of all patches of images (N, C, H, W): (N · patches,)."""

@@ -9,7 +9,6 @@ players see one minibatch of real images, where the code draws two; the classifi
 networks unless `network@model=improved`; samples come from a moving average of the generator.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from gan_lightning.adversarial import Batch, Fakes
 from gan_lightning.data.base import ImageData, say
 from gan_lightning.errors import UserError
 from gan_lightning.losses import Losses
+from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.metrics.scores import Value
 from gan_lightning.models.feature_matching import FeatureMatching
 from gan_lightning.models.gan import GAN
@@ -90,16 +90,7 @@ class SemiSupervised(FeatureMatching):
         return found[:, 0] + found[:, 1:].logsumexp(1), found[:, 1:]
 
     @torch.no_grad()
-    def measure(
-        self,
-        data: ImageData,
-        ema: bool = True,
-        also: Sequence[Any] = (),
-        border: int | None = None,
-        *,
-        samples: int = 0,
-        seed: int = 0,
-    ) -> dict[str, Any]:
+    def measure(self, data: ImageData, how: Measuring = AS_USUAL) -> dict[str, Any]:
         """The share of held-out images that the discriminator puts in a wrong class; it is in eval mode for that."""
         training, wrong = self.discriminator.training, 0
         self.eval()

@@ -24,6 +24,7 @@ from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.pixels import to_float, to_pixels
 from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.ema import EMA
+from gan_lightning.metrics.own import Measuring
 from gan_lightning.models.cyclegan import CycleGAN
 from gan_lightning.networks.cycle import Discriminators, Translators
 from gan_lightning.networks.patch import PatchDiscriminator
@@ -320,14 +321,14 @@ def test_the_moving_averages_are_shown_scored_and_translate() -> None:
         made = both.a_to_b(data.scaled(given))
         back = both.b_to_a(made)
         torch.testing.assert_close(module.columns(made[:6], ema)[2], back[:6], rtol=0, atol=1e-4)
-        found = module.measure(data, ema=ema)
+        found = module.measure(data, Measuring(ema=ema))
         for name, image, other in (("l1", made, truth), ("cycle_l1", back, given)):
             expected = (((image + 1) * 127.5).round() - other).abs().mean() / 255
             assert found[name].value == pytest.approx(float(expected), rel=1e-3)
         assert module.translating(ema) is both.a_to_b
         assert module.translating(ema, "b2a") is both.b_to_a
-    assert module.measure(data, border=4)["l1"].settings["crop_border"] == 4
-    assert module.measure(data, border=4)["cycle_l1"].settings["crop_border"] == 4
+    assert module.measure(data, Measuring(border=4))["l1"].settings["crop_border"] == 4
+    assert module.measure(data, Measuring(border=4))["cycle_l1"].settings["crop_border"] == 4
 
 
 def test_the_alarm_knows_how_the_discriminators_losses_are_halved() -> None:

@@ -14,6 +14,7 @@ from gan_lightning.data.translated_digits import PairedDigits, UnpairedDigits
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.losses import cross_entropy, nonsaturating
+from gan_lightning.metrics.own import Measuring
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings
 from gan_lightning.models.pix2pix import Pix2Pix
 from gan_lightning.networks.patch import PatchDiscriminator
@@ -78,10 +79,10 @@ def test_the_alarm_knows_that_the_discriminators_loss_is_halved() -> None:
 def test_the_moving_average_is_scored_unless_it_is_not_asked_for() -> None:
     module, data = translator(ema=partial(EMA, half_life=1.0)).eval(), digits()
     module.show(data)
-    average = {ema: module.measure(data, ema=ema)["l1"].value for ema in (True, False)}
+    average = {ema: module.measure(data, Measuring(ema=ema))["l1"].value for ema in (True, False)}
     assert average[True] == average[False]
     torch.nn.init.zeros_(module.generator.decoder[-1][1].weight)
-    changed = {ema: module.measure(data, ema=ema)["l1"].value for ema in (True, False)}
+    changed = {ema: module.measure(data, Measuring(ema=ema))["l1"].value for ema in (True, False)}
     assert changed[True] == average[True]
     assert changed[False] != average[False]
 
