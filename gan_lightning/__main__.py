@@ -1,4 +1,4 @@
-"""The command line: `python -m gan_lightning [train|sample|evaluate|project|prepare|translate] key=value …`."""
+"""The command line: `python -m gan_lightning [train|sample|evaluate|project|prepare|translate|compress] key=value …`."""
 
 import difflib
 import importlib
@@ -7,7 +7,7 @@ import sys
 
 from gan_lightning.errors import UserError
 
-COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate")
+COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress")
 
 
 def main(arguments: list[str] | None = None) -> int:

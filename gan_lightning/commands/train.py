@@ -225,6 +225,8 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
     if settings["weights"] and not checkpoint:
         fine_tune(module, Path(settings["weights"]), data)
     stored = read_checkpoint(checkpoint) if checkpoint else {}
+    if stored and "optimizer_states" not in stored:
+        raise UserError(f"checkpoint={checkpoint}: has networks alone and cannot be continued: use weights=…, as it is")
     counters = Counters(**stored["counters"]) if stored else None
     for key, value in stored.get("data", {}).items():
         if data.facts().get(key) != value:
