@@ -1,4 +1,4 @@
-"""The command line: `python -m gan_lightning [train|sample|evaluate|project|prepare|translate|compress] key=value …`."""
+"""The command line: `python -m gan_lightning [command] key=value …`."""
 
 import difflib
 import importlib

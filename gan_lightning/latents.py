@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gan_lightning.networks.equalized import EqualizedLinear
 from gan_lightning.networks.stylegan2 import StyleGenerator, Truncated
+from gan_lightning.networks.wrapped import unwrapped
 
 Layers = Literal["coarse", "middle", "fine"]
 SIDES: dict[Layers, tuple[int, int]] = {"coarse": (4, 8), "middle": (16, 32), "fine": (64, 1024)}  # of feature maps
@@ -17,7 +18,7 @@ SIDES: dict[Layers, tuple[int, int]] = {"coarse": (4, 8), "middle": (16, 32), "f
 def style_generator(network: nn.Module) -> StyleGenerator | None:
     """The generator of styles in what a sampler gave; None where there are no styles."""
     inner = network.generator if isinstance(network, Truncated) else network
-    return inner if isinstance(inner, StyleGenerator) else None
+    return cast(StyleGenerator, inner) if isinstance(unwrapped(inner), StyleGenerator) else None
 
 
 def styles(network: nn.Module, z: Tensor, y: Tensor | None) -> Tensor:

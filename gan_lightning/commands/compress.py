@@ -17,7 +17,6 @@ from gan_lightning.compression import costs
 from gan_lightning.compression.results import Method, Source
 from gan_lightning.config import check, compose, instantiate, override
 from gan_lightning.config.signatures import root_hints
-from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings

@@ -130,6 +130,10 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 def check_model(module: AdversarialModule, node: dict[str, Any], data: Data) -> None:
     """Raises UserError where networks, rule and data do not fit; `module`: built of `node` on the meta device."""
+    for player in ("generator", "discriminator"):
+        network = getattr(module, player)
+        if reason := getattr(network, "untrained", None):
+            raise UserError(f"model.{player}: {type(network).__name__}: {reason}")
     module.check_data(data)
     try:
         try:

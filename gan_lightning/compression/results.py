@@ -85,4 +85,6 @@ def train(source: Source, config: dict[str, Any], module: AdversarialModule, ima
 def refuse_texts(source: Source, method: str) -> None:
     """Raises UserError for generators that draw tokens."""
     if source.data.noun == "texts":
-        raise UserError(f"method={method}: {type(source.module.generator).__name__} makes texts; sounds and images only")
+        raise UserError(
+            f"method={method}: {type(source.module.generator).__name__} makes texts; sounds and images only"
+        )

@@ -23,6 +23,7 @@ from gan_lightning.losses import Losses
 from gan_lightning.metrics.own import AS_USUAL, Measuring
 from gan_lightning.metrics.paired import Pair, paired
 from gan_lightning.networks.cycle import Discriminators, Translators
+from gan_lightning.networks.wrapped import unwrapped
 from gan_lightning.sampling import BLOCK, render
 from gan_lightning.translation import Direction, Translator
 from gan_lightning.types import NonNegativeFloat, NonNegativeInt
@@ -58,7 +59,7 @@ class CycleGAN(Translator):
         **base: Any,
     ) -> None:
         for player, kind in (("generator", Translators), ("discriminator", Discriminators)):
-            if not isinstance(base[player], kind):
+            if not isinstance(unwrapped(base[player]), kind):
                 raise ValueError(
                     f"{player}: {type(base[player]).__name__} is not {kind.__name__}, one for each direction and "
                     "domain: choose networks such as network@model=cyclegan"

@@ -17,6 +17,7 @@ from gan_lightning.data.base import say
 from gan_lightning.losses import Losses
 from gan_lightning.models.wgan_gp import WGANGP
 from gan_lightning.networks.progan import Growing, enlarged, faded, shrunk
+from gan_lightning.networks.wrapped import unwrapped
 from gan_lightning.steps import Phase
 from gan_lightning.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -45,7 +46,7 @@ class ProGAN(WGANGP):
     ) -> None:
         super().__init__(**base)
         for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
-            if not isinstance(network, Growing):
+            if not isinstance(unwrapped(network), Growing):
                 raise ValueError(f"{name}: {type(network).__name__} does not grow; use network@model=progan")
         for name, values in (("splits", splits), ("rates", rates)):
             if not values:

@@ -17,6 +17,7 @@ from gan_lightning.adversarial import Batch, Latents
 from gan_lightning.losses import Losses, Name
 from gan_lightning.models.zero_centred import ZeroCentred
 from gan_lightning.networks.stylegan2 import StyleGenerator, Truncated
+from gan_lightning.networks.wrapped import unwrapped
 from gan_lightning.steps import PlayerName
 from gan_lightning.types import Fraction, NonNegativeFloat
 
@@ -47,7 +48,7 @@ class StyleGAN2(ZeroCentred):
         **base: Any,
     ) -> None:
         super().__init__(loss=loss, r1_weight=r1_weight, r2_weight=r2_weight, **base)
-        if not isinstance(self.generator, StyleGenerator):
+        if not isinstance(unwrapped(self.generator), StyleGenerator):
             raise ValueError(f"generator: {type(self.generator).__name__} has no styles; use network@model=stylegan2")
         self.mixing = mixing
         self.path_length_weight = path_length_weight
