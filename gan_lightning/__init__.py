@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def load(run_or_checkpoint: str | Path) -> "AdversarialModule":
-    """The trained module of a run folder, a .ckpt or "latest", in eval mode on the CPU: `load(run).sample(64)`.
+    """The trained module of a run, an export, a .ckpt or "latest", in eval mode on the CPU: `load(run).sample(64)`.
 
     It is built from the plain configuration in the checkpoint; nothing is unpickled and nothing outside the allow-list
     of config/ is instantiated. Raises UserError when the file cannot be used.

@@ -7,7 +7,7 @@ import sys
 
 from gan_lightning.errors import UserError
 
-COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress")
+COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress", "export")
 
 
 def main(arguments: list[str] | None = None) -> int:

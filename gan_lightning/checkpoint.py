@@ -12,6 +12,7 @@ from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
+WEIGHTS = Path("generator.safetensors")  # of an exported folder, which stands in the place of a run
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,6 +37,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of this project on the CPU, without unpickling objects. Raises UserError when it is none."""
+    if path.suffix == WEIGHTS.suffix:
+        from gan_lightning.exporting import weights  # here: most runs have none
+
+        return weights.read(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -49,7 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "checkpoint") -> Path:
-    """The checkpoint file of a run folder, a .ckpt, or `latest` (the newest run under `outputs`).
+    """The checkpoint file of a run folder, a .ckpt, or `latest` (the newest run under `outputs`); of an exported folder
+    its weights.
 
     Raises UserError when there is none.
     """
@@ -61,9 +67,13 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "ch
     given = expand(given)
     if given.is_dir():
         file = given / FOLDER / LAST
-        if not file.exists():
-            raise UserError(f"{key}={given}: this folder holds no {FOLDER}/{LAST}")
-        return file
+        if file.exists():
+            return file
+        if (given / WEIGHTS).exists():
+            return given / WEIGHTS
+        exported = [name for name in ("generator.onnx", "generator.pt2") if (given / name).exists()]
+        said = f"holds {exported[0]}, which is not read: export with format=safetensors" if exported else ""
+        raise UserError(f"{key}={given}: this folder {said or f'holds no {FOLDER}/{LAST}'}")
     if not given.exists():
         raise UserError(f"{key}={given}: there is no such folder or file")
     return given

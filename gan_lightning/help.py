@@ -72,6 +72,11 @@ EXAMPLES = {
         f"{PROGRAM} translate checkpoint=latest input=photos output=translated",
         f"{PROGRAM} translate checkpoint=latest input='photos/*.jpg' tile=512 overwrite=true",
     ),
+    "export": (
+        f"{PROGRAM} export checkpoint=latest",
+        f"{PROGRAM} export checkpoint=latest format=torch_export output=files",
+        f"{PROGRAM} export checkpoint=latest push_to=user/name",
+    ),
     "project": (
         f"{PROGRAM} project checkpoint=latest input=photo.png",
         f"{PROGRAM} project checkpoint=latest input=photos space=w_plus",

@@ -20,7 +20,7 @@ from gan_lightning.checkpoint import find_checkpoint, run_folder
 from gan_lightning.commands.loading import choose_device, load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import Data
+from gan_lightning.data.base import Data, say
 from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
 from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
@@ -100,7 +100,11 @@ def of_model(settings: dict[str, Any], how: ScoreSettings, moved: list[str], dev
     if temperatures != [None] and not isinstance(module, TextRule):
         kind = type(module).__name__
         raise UserError(f"temperature={settings['temperature']}: is for models of text, and this is a {kind}")
-    for name, value in held_out_losses(module, data, ema=settings["ema"]).items():
+    alone = "discriminator" in module.phase.players and not module.counters.discriminator_steps
+    if alone and module.counters.images:
+        say(f"checkpoint={path}: its discriminator never moved: scores alone, without losses")
+    losses = {} if alone and module.counters.images else held_out_losses(module, data, ema=settings["ema"])
+    for name, value in losses.items():
         print(f"{name:24} {value:.6g}")
     made: list[records.Record] = []
     with bar(scorer.n_real + len(truncations) * scorer.n_fake) as scorer.said:

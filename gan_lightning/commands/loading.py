@@ -11,6 +11,7 @@ from gan_lightning.commands.train import FIXED, Settings
 from gan_lightning.config import check, completed, instantiate, override
 from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
+from gan_lightning.exporting.weights import fill
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -44,11 +45,14 @@ def load_module(given: Path, config: dict[str, Any] | None = None) -> Adversaria
     stored = check(config or completed(checkpoint["config"], Settings), Settings)
     module = instantiate(stored["model"])
     try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+        module.load_state_dict(fill(module, checkpoint, path) if "alone" in checkpoint else checkpoint["state_dict"])
+    except (RuntimeError, OverflowError) as error:
         raise UserError(f"checkpoint={path}: its weights do not fit its networks: {str(error)[:200]}") from None
     module.config = stored
-    module.on_load_checkpoint(checkpoint)
+    if "alone" in checkpoint:  # it has nothing that a rule keeps of its training
+        AdversarialModule.on_load_checkpoint(module, checkpoint)
+    else:
+        module.on_load_checkpoint(checkpoint)
     return module.eval()
 
 

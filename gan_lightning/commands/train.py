@@ -38,6 +38,7 @@ from gan_lightning.config import (
 from gan_lightning.data.base import Data
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.exporting.weights import fill
 from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
@@ -169,6 +170,8 @@ def resume(given: Path, arguments: list[str]) -> int:
         raise UserError("weights=…: a continued run has its own; leave out checkpoint= to start a fresh one")
     file = find_checkpoint(given)
     checkpoint = read_checkpoint(file)
+    if "alone" in checkpoint:
+        raise UserError(f"checkpoint={given}: an exported generator alone, with nothing to go on from; use weights=…")
     settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings))
     folder = run_folder(file)
     last = folder / FOLDER / LAST
@@ -320,7 +323,9 @@ def fine_tune(module: AdversarialModule, given: Path, data: Data) -> None:
     """Puts the trained networks of a run into a module that begins anew; not a discriminator that never moved."""
     stored = read_checkpoint(find_checkpoint(given, key="weights"))
     trained, wanted = stored["state_dict"], module.state_dict()
-    if not stored["counters"]["discriminator_steps"]:
+    if "alone" in stored:  # an exported folder: what is not in it begins as it was built
+        trained = fill(module, stored, given, key="weights")
+    if not stored["counters"].get("discriminator_steps"):
         trained = {**trained, **{key: value for key, value in wanted.items() if key.startswith("discriminator.")}}
     for key, value in wanted.items():
         if key not in trained or trained[key].shape != value.shape:

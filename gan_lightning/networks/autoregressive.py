@@ -62,7 +62,7 @@ class Autoregressive(nn.Module):
         prefix: Tensor | None = None,
     ) -> Tensor:
         """Uniform numbers (N, L) in [0, 1) -> tokens (N, L) int64; all samples begin with `prefix` (P,)."""
-        count, device = len(uniforms), uniforms.device
+        count, device = uniforms.shape[0], uniforms.device  # len() is a fixed number to an exporter
         given = 0 if prefix is None else len(prefix)
         token = torch.zeros(count, dtype=torch.int64, device=device)
         state = self.begin(count, next(self.parameters()))

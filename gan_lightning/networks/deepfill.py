@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_max_pool2d, fold, max_pool2d, normalize, pad, unfold
+from torch.nn.functional import fold, max_pool2d, normalize, pad, unfold
 
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
 from gan_lightning.networks.sizes import halved
@@ -128,7 +128,8 @@ def contextual_attention(features: Tensor, mask: Tensor, scale: float = 10.0) ->
     scores = patches.transpose(1, 2) @ patches  # (N, L, L), background by foreground: cosines
     scores = scores.unflatten(2, places).unflatten(1, places)
     scores = propagate(propagate(scores, 2, 4), 1, 3).flatten(3).flatten(1, 2)  # left and right, then up and down
-    hole = max_pool2d(adaptive_max_pool2d(mask, places), 3, 1, 1)  # of every patch, whether it holds a pixel of it
+    smaller = max_pool2d(mask, (mask.shape[2] // height, mask.shape[3] // width))  # (N, 1, *places)
+    hole = max_pool2d(smaller, 3, 1, 1)  # of every patch, whether it holds a pixel of it
     invalid = (hole > 0).flatten(1)[:, :, None]  # (N, L, 1)
     weights = (scale * scores).masked_fill(invalid, torch.finfo(scores.dtype).min).softmax(1)
     weights = weights.masked_fill(invalid, 0)  # where no patch is valid

@@ -86,11 +86,8 @@ class ONNXNetwork(nn.Module):
         """x (N, …), y (N,) -> samples (N, …) float32. Raises UserError for sizes that the graph is not made for."""
         session = self.session
         wanted = [given.name for given in session.get_inputs()]
-        given = {
-            name: value.cpu().numpy()
-            for name, value in zip(GIVEN, (x, y), strict=True)
-            if value is not None and name in wanted
-        }
+        present = {name: value for name, value in zip(GIVEN, (x, y), strict=True) if value is not None}
+        given = {name: value.cpu().numpy() for name, value in present.items() if name in wanted}
         try:
             (made,) = session.run([IMAGES], given)
         except Exception as error:  # of the package, which has many kinds

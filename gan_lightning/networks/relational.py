@@ -63,7 +63,8 @@ class RelationalMemory(nn.Module):
 
     def begin(self, count: int, like: Tensor) -> Tensor:
         """The first memory (N, slots, size): every row is another unit vector."""
-        return torch.eye(self.slots, self.size, device=like.device, dtype=like.dtype).expand(count, -1, -1)
+        # repeated, not expanded: an exporter asks of what is expanded that there are several
+        return torch.eye(self.slots, self.size, device=like.device, dtype=like.dtype).repeat(count, 1, 1)
 
     def projected(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of rows (N, R, size): each (N, R, heads, head_size)."""
@@ -81,8 +82,8 @@ class RelationalMemory(nn.Module):
         """The memory (N, slots, size) after one input: the next memory. The input's own row is not kept."""
         queries, keys, values = self.projected(memory)
         keys, values = torch.cat([keys, read.keys], 1), torch.cat([values, read.values], 1)  # (N, slots + 1, ...)
-        weights = torch.einsum("nshd,nrhd->nhsr", queries, keys).softmax(-1)
-        attended = torch.einsum("nhsr,nrhd->nshd", weights, values).flatten(2)  # (N, slots, size)
+        weights = (queries.transpose(1, 2) @ keys.permute(0, 2, 3, 1)).softmax(-1)  # (N, heads, slots, slots + 1)
+        attended = (weights @ values.transpose(1, 2)).transpose(1, 2).flatten(2)  # (N, slots, size)
         rows = self.attended_norm(memory + attended)
         made = rows
         for number, layer in enumerate(self.network):

@@ -77,7 +77,7 @@ class Synthesis(nn.Module):
         self.output = EqualizedConv2d(widths[sides[-1]], channels, 1)
 
     def forward(self, w: Tensor) -> Tensor:
-        x = self.first(self.start.expand(len(w), -1, -1, -1), w[:, 0])
+        x = self.first(self.start.expand(w.shape[0], -1, -1, -1), w[:, 0])
         x = self.second(self.convolution(x), w[:, 1])
         for index, block in enumerate(self.blocks):
             x = block(x, w[:, 2 * index + 2], w[:, 2 * index + 3])

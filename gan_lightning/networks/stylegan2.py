@@ -47,7 +47,7 @@ def modulated_convolution(
     Feature maps may be scaled in place of weights, before and after one convolution of the whole minibatch; `grouped`
     makes the weights of each sample, which gives the same numbers.
     """
-    n, size = len(x), weight.shape[-1]
+    n, size = x.shape[0], weight.shape[-1]  # len() is a fixed number to an exporter
     norm = 1.0  # of each output: (N, out)
     if demodulate:
         norm = (style.float().square() @ weight.float().square().sum((2, 3)).T + 1e-8).rsqrt().to(x.dtype)
@@ -153,7 +153,7 @@ class Synthesis(nn.Module):
         self.register_buffer("plane", filters.kernel(filters.TAPS, 4.0), persistent=False)
 
     def forward(self, w: Tensor) -> Tensor:
-        x = self.start.expand(len(w), -1, -1, -1)
+        x = self.start.expand(w.shape[0], -1, -1, -1)
         x = self.convolutions[0](x, w[:, 0])
         image = self.images[0](x, w[:, 1]) if self.architecture == "skip" else None
         for block, first in enumerate(range(1, len(self.convolutions), 2)):

@@ -30,13 +30,20 @@ def pick(probabilities: Tensor, uniforms: Tensor) -> Tensor:
         sums = torch.cat([sums, probabilities[:, whole:].sum(1, keepdim=True)], 1)
     cumulated = sums.cumsum(1)
     target = uniforms[:, None].to(sums.dtype) * cumulated[:, -1:]
-    block = torch.searchsorted(cumulated, target, right=True).clamp(max=sums.shape[1] - 1)  # u = 1 - tiny is rounded
+    block = up_to(cumulated, target).clamp(max=sums.shape[1] - 1)  # u = 1 - tiny is rounded
     before = cumulated.gather(1, block) - sums.gather(1, block)
     places = block * BLOCK + torch.arange(BLOCK, device=block.device)  # (N, BLOCK)
     inside = probabilities.gather(1, places.clamp(max=vocabulary - 1)).cumsum(1)
-    found = torch.searchsorted(inside, target - before, right=True)
+    found = up_to(inside, target - before)
     last = torch.where(block == sums.shape[1] - 1, vocabulary - 1 - block * BLOCK, BLOCK - 1)
     return (block * BLOCK + torch.minimum(found, last)).view(count)
+
+
+def up_to(ascending: Tensor, targets: Tensor) -> Tensor:
+    """How many of the ascending numbers are at most the target: (N, K), (N, 1) -> (N, 1) int64."""
+    if torch.compiler.is_exporting():  # ONNX has no such search
+        return (ascending <= targets).sum(1, keepdim=True)
+    return torch.searchsorted(ascending, targets, right=True)
 
 
 class LSTMGenerator(nn.Module):
@@ -98,7 +105,7 @@ class LSTMGenerator(nn.Module):
         """
         given = given.to(tokens.device) if isinstance(given, Tensor) else given
         made = []
-        state, token = self.begin(len(tokens), tokens.device), torch.full_like(tokens[:, 0], START)
+        state, token = self.begin(tokens.shape[0], tokens.device), torch.full_like(tokens[:, 0], START)
         for place in range(tokens.shape[1]):
             state = self.step(self.read(token), state)
             if isinstance(given, Tensor):
@@ -166,8 +173,9 @@ class LSTMGenerator(nn.Module):
 
     def draw(self, hidden: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
         """Tokens (N,) after states (N, hidden), a few rows at a time where that is faster."""
-        rows = ROWS if hidden.device.type == "cpu" else len(hidden)
-        parts = zip(hidden.split(rows), uniforms.split(rows), strict=True)
+        if hidden.device.type != "cpu" or torch.compiler.is_exporting():
+            return pick((self.output(hidden).float() / temperature).softmax(1), uniforms)
+        parts = zip(hidden.split(ROWS), uniforms.split(ROWS), strict=True)
         drawn = [pick((self.output(state).float() / temperature).softmax(1), numbers) for state, numbers in parts]
         return drawn[0] if len(drawn) == 1 else torch.cat(drawn)
 

@@ -91,7 +91,7 @@ class CodeLSTM(nn.Module):
             if position:
                 memory = self.advance(self.embedding(written[-1]), memory)
             if prefix is not None and position < len(prefix):
-                token = prefix[position].expand(len(uniforms))
+                token = prefix[position].expand(uniforms.shape[0])
             else:
                 logits = self.scores(memory.hidden).float()
                 token = pick((logits / temperature).softmax(-1), uniforms[:, self.code + position])

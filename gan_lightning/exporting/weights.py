@@ -1,0 +1,122 @@
+"""format=safetensors: the generator's weights and the configuration that builds it; every command reads the folder."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path, PurePath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gan_lightning.checkpoint import WEIGHTS
+from gan_lightning.errors import UserError
+from gan_lightning.steps import Counters
+
+FILE, CONFIG = WEIGHTS.name, "config.json"
+FORMAT = "gan_lightning generator"
+LARGEST = 2**26  # bytes of a config.json; vocabularies are a part of it
+
+
+def write(folder: Path, network: nn.Module, about: dict[str, Any]) -> None:
+    """<folder>/generator.safetensors and config.json.
+
+    network: what samples are drawn from; about: what `described` gave.
+    """
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / FILE, metadata={"format": "pt", "made_by": FORMAT})
+    text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def described(module: Any, config: dict[str, Any], version: str, ema: bool) -> dict[str, Any]:
+    """What config.json says: how the module is built, without a moving average, and where its training ended.
+
+    The discriminator is not there, so that its steps are none.
+    """
+    counters = {**asdict(module.counters), "discriminator_steps": 0, "critic_steps": 0}
+    own = {**without_paths(config), "checkpoint": None, "weights": None}
+    own["model"] = {**own["model"], "ema": None}
+    return {
+        "version": version,
+        "weights": "ema" if ema and module.ema is not None else "raw",
+        "counters": counters,
+        "class_names": module.class_names,
+        "data": module.data_facts,
+        "config": own,
+    }
+
+
+def without_paths(value: Any) -> Any:
+    """A configuration whose absolute paths are their last names: where files lay is nobody's business."""
+    if isinstance(value, Mapping):
+        return {key: without_paths(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [without_paths(child) for child in value]
+    if isinstance(value, str) and (PurePath(value).is_absolute() or value.startswith("~")):
+        return PurePath(value).name or "data"
+    return value
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The same form as a checkpoint's, of an exported folder's weights file; its average is the generator itself.
+
+    Raises UserError for files that cannot be used.
+    """
+    about = read_config(path.with_name(CONFIG))
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"checkpoint={path}: cannot be read: {reason[:150]}") from None
+    own = {f"{place}.{name}": tensor for place in ("generator", "ema.generator") for name, tensor in state.items()}
+    return {"state_dict": own, "alone": True, **about}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json holds, of the right types. Raises UserError otherwise; the configuration is not checked here."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"checkpoint={path}: is larger than a configuration can be")
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"checkpoint={path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, brackets without end
+        raise UserError(f"checkpoint={path}: is no JSON: {str(error)[:100]}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
+        raise UserError(f"checkpoint={path}: not the configuration of an exported generator")
+    if not isinstance(about["config"].get("model"), dict):
+        raise UserError(f"checkpoint={path}: its config has no model")
+    names, data, counters = about.get("class_names", []), about.get("data", {}), about.get("counters", {})
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"checkpoint={path}: class_names must be a list of names")
+    words = data.get("words", []) if isinstance(data, dict) else None
+    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+        raise UserError(f"checkpoint={path}: data must hold words in a list")
+    known = {field.name: field.type for field in fields(Counters)}
+    for name, value in counters.items() if isinstance(counters, dict) else [("counters", counters)]:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if name not in known or not number or value < 0 or (name != "seconds" and not isinstance(value, int)):
+            raise UserError(f"checkpoint={path}: counters: {name}={str(value)[:40]} is none of them")
+    kept = {"config": about["config"], "class_names": names, "data": data, "counters": counters}
+    return {**kept, "weights": about.get("weights")}
+
+
+def fill(module: Any, checkpoint: dict[str, Any], given: Path, key: str = "checkpoint") -> dict[str, Tensor]:
+    """The module's state with the weights of a file that holds a generator alone; the rest stays as it was built.
+
+    Raises UserError where they are of other networks.
+    """
+    wanted, stored = module.state_dict(), checkpoint["state_dict"]
+    for name in sorted({name for name in (*wanted, *stored) if name.startswith("generator.")}):
+        if name not in wanted or name not in stored or stored[name].shape != wanted[name].shape:
+            here, there = (tuple(of[name].shape) if name in of else "nothing" for of in (wanted, stored))
+            raise UserError(f"{key}={given}: its weights do not fit its networks: {name} is {there}, not {here}")
+        if stored[name].is_floating_point() and not bool(torch.isfinite(stored[name]).all()):
+            raise UserError(f"{key}={given}: {name} has numbers that are not finite")
+    if key == "checkpoint" and checkpoint["counters"].get("phase", 0) >= len(module.phases):
+        raise UserError(f"{key}={given}: counters: phase={checkpoint['counters']['phase']}: there is none such")
+    return {name: stored.get(name, tensor) for name, tensor in wanted.items()}
