@@ -38,6 +38,14 @@ def evaluation_labels(
     return torch.tensor(chosen, device=module.device)[places]
 
 
+def statistics_inputs(module: "AdversarialModule", truncation: float | None = None) -> list[tuple[Any, Tensor | None]]:
+    """Latents and labels of the samples that BatchNorm statistics are averaged over."""
+    return [
+        (evaluation_latents(module, BLOCK, 0, truncation, first), evaluation_labels(module, BLOCK, first=first))
+        for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
+    ]
+
+
 @torch.no_grad()
 def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float | None = None) -> nn.Module:
     """The generator to sample with, in eval mode, with BatchNorm statistics estimated for its weights.
@@ -48,12 +56,8 @@ def sampler(module: "AdversarialModule", *, ema: bool = True, truncation: float 
     network = module.ema.generator if ema and module.ema is not None else module.generator
     if not module.fresh_statistics:
         return module.sampled_from(evaluating(network))
-    inputs = [
-        (evaluation_latents(module, BLOCK, 0, truncation, first), evaluation_labels(module, BLOCK, first=first))
-        for first in range(0, BLOCK * STATISTICS_BLOCKS, BLOCK)
-    ]
     with torch.autocast(module.device.type, enabled=False):
-        network = with_fresh_statistics(network, inputs)
+        network = with_fresh_statistics(network, statistics_inputs(module, truncation))
     return module.sampled_from(network if truncation is None else module.truncated(network, truncation))
 
 

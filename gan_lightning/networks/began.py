@@ -6,6 +6,7 @@ Differs from the paper: 16 and 28 pixels, which start at 4×4 and 7×7 where the
 from torch import Tensor, nn
 
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.types import PositiveInt
 
 IMAGE_SIZES = (16, 28, 32, 64, 128, 256)
@@ -38,8 +39,7 @@ class BEGANGenerator(nn.Module):
         super().__init__()
         self.latent_size = latent_size
         smallest, doublings = sides(image_size)
-        self.first = nn.Linear(latent_size, base_channels * smallest**2)
-        self.shape = (base_channels, smallest, smallest)
+        self.first = ProjectLinear(latent_size, base_channels, smallest)
         layers = twice(base_channels, base_channels)
         for _ in range(doublings):
             layers += [nn.Upsample(scale_factor=2, mode="nearest"), *twice(base_channels, base_channels)]
@@ -47,7 +47,7 @@ class BEGANGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_size) -> (N, channels, image_size, image_size); labels are ignored."""
-        return self.layers(self.first(z).unflatten(1, self.shape))
+        return self.layers(self.first(z))
 
 
 class BEGANDiscriminator(nn.Module):

@@ -22,6 +22,7 @@ from gan_lightning.networks.conditional import LabelEmbedding, LinearBatchNorm2d
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
 from gan_lightning.networks.resnet import Attention, Block, Pool, Shape, convolution, side_of
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 SHAPES = {
@@ -78,8 +79,7 @@ class BigGANGenerator(nn.Module):
         def norm(width: int) -> nn.Module:
             return LinearBatchNorm2d(width, told) if told else batch_norm(width, classes)
 
-        self.start = (widths[0], sides[0], sides[0])
-        self.project = nn.Linear(self.part, math.prod(self.start))
+        self.project = ProjectLinear(self.part, widths[0], sides[0])
         self.blocks = nn.ModuleList()
         for width, next_width, side in zip(widths, widths[1:], sides[1:], strict=False):
             self.blocks.append(Block(width, next_width, next_width, "preactivation", norm, "up"))
@@ -105,7 +105,7 @@ class BigGANGenerator(nn.Module):
         told = itertools.repeat(shared[0] if shared else y)
         if others:
             told = (torch.cat([*shared, part], 1) for part in others)  # (N, shared_size + part) each
-        x = self.project(first).unflatten(1, self.start)  # (N, C, 4, 4)
+        x = self.project(first)  # (N, C, 4, 4)
         for block in self.blocks:
             x = block(x, next(told)) if isinstance(block, Block) else block(x)
         return self.output(x)

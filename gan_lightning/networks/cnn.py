@@ -11,6 +11,7 @@ from gan_lightning.networks.conditional import batch_norm, conditioned
 from gan_lightning.networks.dcgan import Norm, normalise
 from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 SMALLEST = {16: 4, 28: 7, 32: 4, 48: 6, 64: 8}  # side of the smallest feature maps of images of that side
@@ -39,8 +40,7 @@ class CNNGenerator(nn.Module):
         self.latent_size = latent_size
         self.classes = classes
         side, (width, *narrower) = widths(base_channels, image_size)
-        self.start = (width, side, side)
-        self.project = nn.Linear(latent_size, width * side**2)
+        self.project = ProjectLinear(latent_size, width, side)
         layers: list[nn.Module] = []
         for next_width in narrower:
             layers += [
@@ -53,7 +53,7 @@ class CNNGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_size), y (N,) -> (N, channels, image_size, image_size); without classes labels are ignored."""
-        return conditioned(self.layers, self.project(z).unflatten(1, self.start), y)
+        return conditioned(self.layers, self.project(z), y)
 
 
 class CNNDiscriminator(Discriminator):

@@ -90,7 +90,7 @@ class Mapping(nn.Module):
         parts = [] if z is None else [pixel_norm(z)]
         if self.embedding is not None:
             assert y is not None
-            parts.append(pixel_norm(self.embedding(one_hot(y, self.classes))))
+            parts.append(pixel_norm(self.embedding(one_hot(y, self.classes).to(self.embedding.weight.dtype))))
         x = torch.cat(parts, 1)
         for layer in self.layers:
             x = activated(layer(x))

@@ -21,6 +21,7 @@ from gan_lightning.networks.conditional import batch_norm, conditioned
 from gan_lightning.networks.dcgan import Norm, normalise
 from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.recompute import Recomputable
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
@@ -132,8 +133,7 @@ class ResNetGenerator(nn.Module):
         widths = [base_channels * multiple for multiple in shape.generator]
         sides = [shape.smallest * 2**level for level in range(len(widths))]
         attended = side_of(attention, image_size, sides)
-        self.start = (widths[0], sides[0], sides[0])
-        self.project = nn.Linear(latent_size, math.prod(self.start))
+        self.project = ProjectLinear(latent_size, widths[0], sides[0])
         initialize(self.project, "xavier")
         self.blocks = nn.ModuleList()
         for index, (width, side) in enumerate(zip(widths, sides, strict=True)):
@@ -152,7 +152,7 @@ class ResNetGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z (N, latent_size), y (N,) -> (N, channels, image_size, image_size); without classes labels are ignored."""
-        x = self.project(z).unflatten(1, self.start)  # (N, C, 4, 4)
+        x = self.project(z)  # (N, C, 4, 4)
         for block in self.blocks:
             x = block(x, y) if isinstance(block, Block) else block(x)
         return self.output(x)

@@ -1,4 +1,4 @@
-"""Transposed convolutions of generators: from latents to the first feature maps, and to twice the side."""
+"""From latents to the first feature maps of generators, and transposed convolutions to twice the side."""
 
 import torch
 from torch import Tensor, nn
@@ -30,3 +30,14 @@ class Project(nn.ConvTranspose2d):
         else:
             maps = (input.flatten(1) @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         return maps if self.bias is None else maps + self.bias[:, None, None]
+
+
+class ProjectLinear(nn.Linear):
+    """A linear layer to feature maps: (N, inputs) -> (N, width, side, side)."""
+
+    def __init__(self, inputs: int, width: int, side: int) -> None:
+        super().__init__(inputs, width * side**2)
+        self.side = side
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).unflatten(1, (-1, self.side, self.side))
