@@ -26,6 +26,7 @@ from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
 from gan_lightning.graphs import CUDARecorder, Eager, Graphs
+from gan_lightning.imitation import Alone, Imitation
 from gan_lightning.initialization import Scheme, initialize
 from gan_lightning.losses import Losses
 from gan_lightning.metrics.own import AS_USUAL, Measuring
@@ -73,6 +74,7 @@ class AdversarialModule(LightningModule):
         ada: a pipeline of ADA that they go through, and what moves its probability (ada.py).
         instance_noise, instance_noise_images: Gaussian noise on them, and over how many images it falls to 0.
         latents: drawn from N(0, 1), U(-1, 1) ("uniform") or U(0, 1) ("unit").
+        imitation: of a teacher, which the generator is to be like as well (imitation.py).
     """
 
     penalised = False  # the rule has a penalty that it leaves out while `penalty_due` is False
@@ -104,6 +106,7 @@ class AdversarialModule(LightningModule):
         instance_noise: NonNegativeFloat = 0.0,
         instance_noise_images: PositiveInt | None = None,
         latents: Distribution = "normal",
+        imitation: Imitation | None = None,
     ) -> None:
         super().__init__()
         agreement.check_parts(type(self), generator, discriminator, step, classes)
@@ -118,6 +121,7 @@ class AdversarialModule(LightningModule):
         self.discriminator = discriminator
         self.ema = ema(generator) if ema else None
         self.augment = Augment(augment, instance_noise, instance_noise_images, ada)
+        self.imitation = imitation or Alone()
         self.step = step
         self.latents: Distribution = latents
         self.seed = seed
@@ -137,7 +141,7 @@ class AdversarialModule(LightningModule):
         self.scaler: Any = None  # of the loss, under 16-mixed
         self.turns = Eager()  # how minibatches are played
         self.compiled: dict[str, Callable[[Batch, Fakes], Losses]] = {}  # methods by name
-        self._waiting: list[tuple[Batch, Latents]] = []  # minibatches of an accumulated step, for the generator
+        self._waiting: list[Batch] = []  # minibatches of an accumulated step, for the generator
         self._views = 0  # how often images were looked at in this minibatch
 
     # ---- what a rule may change -------------------------------------------------------------------------------------
@@ -249,6 +253,7 @@ class AdversarialModule(LightningModule):
     def check_run(self, trainer: Any, data: Any) -> None:
         """Raises UserError for a run that the rule cannot bear: before anything is written, and in `setup`."""
         agreement.check_run(self, trainer, data)
+        self.imitation.begin(self, data.shape)
 
     @property
     def pack(self) -> int:
@@ -294,17 +299,16 @@ class AdversarialModule(LightningModule):
     def play(self, batch: Batch, turn: Turn) -> None:
         """The work of a minibatch on the device, a function of its arguments, `draw` and the networks alone."""
         count, phase, larger = self.count(batch), turn.phase, self.step.generator_batch
-        batch, latents = self.prepare({**batch, "image": self.shown(batch["image"])}, count, "")
+        batch, _ = self.prepare({**batch, "image": self.shown(batch["image"])}, count, "")
         share = turn.discriminator and turn.generator and self.step.accumulate == larger == 1
         if turn.generator and not share:
-            own = self.prepare(batch, count * larger, "generator ") if larger > 1 else (batch, latents)
-            self._waiting.append(own)
+            self._waiting.append(self.prepare(batch, count * larger, "generator ")[0] if larger > 1 else batch)
         self._views = 0
 
         fakes = None
         if turn.discriminator:
             with torch.set_grad_enabled(share):
-                fakes = self.generate(batch, latents) if phase.fakes else None
+                fakes = self.imitation.study(self, batch) if phase.fakes else None
             detached = tree_map(Tensor.detach, fakes)
             losses = self.loss(phase.discriminator_loss)(batch, detached)
             self.descend("discriminator", losses)
@@ -315,10 +319,10 @@ class AdversarialModule(LightningModule):
         if turn.generator and turn.last:
             with self.players["discriminator"].frozen():
                 if share:
-                    self.descend("generator", self.loss(phase.generator_loss)(batch, fakes))
-                for waiting, its_latents in self._waiting:
-                    again = self.generate(waiting, its_latents) if phase.fakes else None
-                    self.descend("generator", self.loss(phase.generator_loss)(waiting, again))
+                    self.descend("generator", self.taught(phase, batch, fakes))
+                for waiting in self._waiting:
+                    again = self.imitation.study(self, waiting) if phase.fakes else None
+                    self.descend("generator", self.taught(phase, waiting, again))
             self._waiting.clear()
             self.move("generator")
 
@@ -330,6 +334,10 @@ class AdversarialModule(LightningModule):
             batch = {**batch, "fake_label": self.draw(f"{purpose}labels", count, self.draw_labels)}
         latents = self.draw(f"{purpose}latents", count, self.draw_latents)
         return {**batch, "latents": latents}, latents
+
+    def taught(self, phase: Phase, batch: Batch, fakes: Fakes) -> Losses:
+        """The generator's losses of a phase, and what it misses of a teacher."""
+        return self.imitation.added(self, batch, fakes, self.loss(phase.generator_loss)(batch, fakes))
 
     def loss(self, name: str) -> Callable[[Batch, Fakes], Losses]:
         """The rule's method of this name, compiled where `step.compile` asks for it."""
@@ -432,7 +440,8 @@ class AdversarialModule(LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         step = self.step
-        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        taught = nn.ModuleList([self.generator, self.imitation.on(self)])
+        networks = {"discriminator": self.discriminator, "generator": taught}
         clips = {"discriminator": step.discriminator_clip, "generator": step.generator_clip}
         self.players: dict[PlayerName, Player] = {
             name: Player(
@@ -481,9 +490,11 @@ class AdversarialModule(LightningModule):
         checkpoint["config"] = self.config
         checkpoint["class_names"] = self.class_names
         checkpoint["data"] = self.data_facts
+        checkpoint |= self.imitation.state()
         checkpoint.pop("loops", None)  # Lightning's own counters: ours say where to go on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.counters = Counters(**checkpoint["counters"])
         self.class_names = checkpoint.get("class_names", [])  # older versions kept neither
         self.data_facts = checkpoint.get("data", {})
+        self.imitation.recall(checkpoint)

@@ -64,6 +64,8 @@ class TextRule(GAN):
         ):
             if used:
                 raise ValueError(f"{key}: changes images, and texts are none; leave it out")
+        if base.get("imitation"):
+            raise ValueError("imitation: compares images, and texts are none; leave it out")
         self.temperature = 1.0  # of samples
         self.prefix: Tensor | None = None  # which they go on from
         how: dict[str, Any] = {"generator_loss": "likelihood_loss", "fakes": False}

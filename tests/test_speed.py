@@ -18,6 +18,7 @@ from gan_lightning.data.pixels import to_float
 from gan_lightning.data.sets import InMemory, Minibatches, Resident
 from gan_lightning.ema import EMA
 from gan_lightning.errors import UserError
+from gan_lightning.imitation import Imitation
 from gan_lightning.models.gan import GAN
 from gan_lightning.models.wgan_gp import WGANGP
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -26,6 +27,7 @@ from gan_lightning.players import Player
 from gan_lightning.speed import make_optimizer, minibatches_per_batch, why_no_graphs
 from gan_lightning.steps import Step
 from tests.support import Blobs, Watch, fit, game
+from tests.test_imitation import untrained
 
 
 class Replayer:
@@ -45,7 +47,8 @@ class Replayer:
 
     def record(self, play: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
-        kept = [self.module, *(player.optimizer for player in self.module.players.values())]
+        adapters = getattr(self.module.imitation, "adapters", nn.Module())
+        kept = [self.module, adapters, *(player.optimizer for player in self.module.players.values())]
         states = [copy.deepcopy(one.state_dict()) for one in kept]
         try:
             play()
@@ -129,6 +132,19 @@ def test_graphs_play_the_same_minibatches(
     same(found, losses(plain, Blobs(), tmp_path / "plain"), 1e-5)  # learning rates are tensors, float32
     for key, value in graphed.state_dict().items():
         torch.testing.assert_close(value, plain.state_dict()[key], rtol=1e-5, atol=1e-6)
+
+
+def test_graphs_play_with_a_teacher(tmp_path: Path, replayer: Replayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fakes are of what the recording is given, and not of what it was recorded with."""
+    wide = ["model=dcgan", "model.generator.latent_size=4", "model.generator.base_channels=16"]
+    teacher = untrained(tmp_path / "teacher", *wide, "model.discriminator.base_channels=2")
+    graphed = replayer.module = convolutional(imitation=Imitation(teacher))
+    found = losses(graphed, Pictures(images=48), tmp_path / "graphs", 1)
+    assert replayer.recorded == 1
+    assert replayer.replayed == graphed.counters.minibatches - 3
+    monkeypatch.undo()
+    same(found, losses(convolutional(imitation=Imitation(teacher)), Pictures(images=48), tmp_path / "plain", 1), 1e-5)
+    assert found[0].keys() >= {"G/reconstruction", "G/features"}
 
 
 def test_log_lines_are_a_kind_of_their_own(tmp_path: Path, replayer: Replayer) -> None:

@@ -58,6 +58,7 @@ FIXED = (  # what a continued run keeps, because its weights or its place in the
     "model.categorical",
     "model.continuous",
     "model.ema",
+    *(f"model.imitation.{key}" for key in ("_target_", "layers", "features")),
     "data._target_",
     "data.source",
     *(f"data.{key}" for key in ("modes", "side", "radius", "spacing", "turns", "mean", "std", "samples")),  # of points
@@ -153,6 +154,8 @@ def start(settings: dict[str, Any], folder: Path) -> int:
             settings["data"][key] = str(expand(settings["data"][key]).absolute())
     if settings["data"].get("cache", False) not in ("auto", "off", False):
         settings["data"]["cache"] = str(expand(settings["data"]["cache"]).absolute())
+    if (teacher := settings["model"].get("imitation")) and str(teacher["teacher"]) != "latest":
+        teacher["teacher"] = str(expand(teacher["teacher"]).absolute())
     last = folder / FOLDER / LAST
     if last.exists():
         stored = read_checkpoint(last)["config"]

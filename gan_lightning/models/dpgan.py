@@ -76,6 +76,8 @@ class DPGAN(GAN):
         ):
             if not allowed:
                 raise ValueError(f"{key}={str(value).lower() if isinstance(value, bool) else value}: {reason}")
+        if base.get("imitation"):
+            raise ValueError("imitation: what a teacher knows of the images is not part of ε; leave it out")
         self.signed = False  # the logits on real images are private: nothing may follow them
         self.noise_multiplier, self.max_gradient_norm = noise_multiplier, max_gradient_norm
         self.delta, self.max_epsilon = delta, max_epsilon
