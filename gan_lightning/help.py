@@ -72,9 +72,14 @@ EXAMPLES = {
         f"{PROGRAM} translate checkpoint=latest input=photos output=translated",
         f"{PROGRAM} translate checkpoint=latest input='photos/*.jpg' tile=512 overwrite=true",
     ),
+    "compress": (
+        f"{PROGRAM} compress checkpoint=latest method=prune",
+        f"{PROGRAM} compress checkpoint=latest method=distill",
+        f"{PROGRAM} compress checkpoint=latest method=quantize",
+    ),
     "export": (
         f"{PROGRAM} export checkpoint=latest",
-        f"{PROGRAM} export checkpoint=latest format=torch_export output=files",
+        f"{PROGRAM} export checkpoint=latest format=torch_export",
         f"{PROGRAM} export checkpoint=latest push_to=user/name",
     ),
     "project": (

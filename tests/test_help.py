@@ -12,7 +12,7 @@ import pytest
 from gan_lightning.config import CONF
 from gan_lightning.help import EXAMPLES, MOST_USED, file_comments, help_text, options
 
-COMMANDS = ["train", "sample", "evaluate", "project", "export"]
+COMMANDS = ["train", "sample", "evaluate", "project", "export", "compress"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -16,7 +16,7 @@ import gan_lightning
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import compress, evaluate, sample, train
 from gan_lightning.compression import costs
-from gan_lightning.compression.quantization import Quantize, calibrating, products
+from gan_lightning.compression.quantization import Quantize, Reader, calibrating, products
 from gan_lightning.compression.results import Source
 from gan_lightning.errors import UserError
 from gan_lightning.models.stylegan2 import StyleGAN2
@@ -258,11 +258,11 @@ def test_the_graph_is_run_as_onnxruntime_runs_it() -> None:
 def test_quantised_products_are_counted(
     ends: Any, quantised: dict[str, int], left: dict[str, int], tmp_path: Path
 ) -> None:
-    written = graph(tmp_path / "float.onnx")
+    written = graph(tmp_path / "generator.onnx")
     assert products(written) == ({}, {"MatMul": 1, "Conv": 1, "ConvTranspose": 1})
     torch.manual_seed(0)
     samples = iter([(torch.randn(64, 5), None), (torch.randn(64, 5), None)])
-    made = Quantize("static", ends=ends).quantised_graph(tmp_path, samples)
+    made = Quantize("static", ends=ends).quantised_graph(tmp_path, Reader(samples, ["x"]))
     assert products(made) == (quantised, left)
     x, images = torch.randn(16, 5), []
     for one in (written, made):

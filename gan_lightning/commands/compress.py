@@ -15,11 +15,12 @@ from gan_lightning.commands.train import FIXED
 from gan_lightning.commands.train import Settings as Run
 from gan_lightning.compression import costs
 from gan_lightning.compression.results import Method, Source
-from gan_lightning.config import check, compose, instantiate, override
+from gan_lightning.config import check, check_models, compose, instantiate, override
 from gan_lightning.config.signatures import root_hints
 from gan_lightning.errors import UserError
 from gan_lightning.metrics import records
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings
+from gan_lightning.models.dpgan import DPGAN
 from gan_lightning.types import Node, PositiveInt
 
 TABLE = "compression"  # .json and .md beside the run that comes of it
@@ -30,7 +31,7 @@ class Settings(TypedDict):
 
     checkpoint: Path
     output: Path | None
-    method: Node
+    method: Node | None
     accelerator: Literal["auto", "cpu", "gpu"]
     threads: PositiveInt
     scores: Node
@@ -44,9 +45,11 @@ def run(arguments: list[str]) -> int:
         raise UserError("method: give one: method=prune, method=distill or method=quantize")
     device = choose_device(settings["accelerator"])
     how: ScoreSettings = instantiate(settings["scores"])
-    method: Method = instantiate(settings["method"])
+    method: Method = check_models({"method": settings["method"]})["method"]
     path = find_checkpoint(Path(settings["checkpoint"]))
     module = load_module(path)
+    if isinstance(module, DPGAN):
+        raise UserError(f"checkpoint={path}: what compression learns of private data is not counted: DPGAN is refused")
     config = check(override(module.config or {}, of_run, Run, FIXED), Run)
     data = load_data(config, module.data_facts)
     module.show(data)

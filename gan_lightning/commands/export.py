@@ -18,6 +18,7 @@ from gan_lightning.exporting import card, hub, onnx, program, weights
 from gan_lightning.exporting.graph import Graph, NoiseInput, graph_of
 from gan_lightning.exporting.packages import need
 from gan_lightning.metrics import records
+from gan_lightning.networks.onnx import ONNXNetwork
 from gan_lightning.sampling import sampler
 from gan_lightning.translation import Direction, Translator
 from gan_lightning.types import PositiveFloat
@@ -55,6 +56,8 @@ def run(arguments: list[str]) -> int:
     folder = output_folder(settings, "exported")
     how: dict[str, Any] = {key: settings[key] for key in ("ema", "direction", "noise")}
     graph = graph_of(module, data.noun, **how)
+    if isinstance(graph.network, ONNXNetwork) and "torch_export" in formats:
+        raise UserError("format=torch_export: the generator is a graph of onnxruntime: use onnx or safetensors")
     part = folder.parent / f".{folder.name}.{os.getpid()}.part"
     made = [place for place in (part, *part.parents) if not place.exists()]  # the outermost is the last
     try:
@@ -127,7 +130,10 @@ def write(
     version = gan_lightning.__version__
     about = weights.described(module, config, version, settings["ema"])
     differences: dict[str, str] = {}
-    if set(formats) & {"onnx", "torch_export"}:
+    if isinstance(graph.network, ONNXNetwork):
+        if "onnx" in formats:
+            differences["onnx"] = onnx.copy(graph, folder, settings["tolerance"]).text()
+    elif set(formats) & {"onnx", "torch_export"}:
         with onnx.silence():
             found = graph.program()
         metadata = properties(module, graph, about, run_folder(path).name)

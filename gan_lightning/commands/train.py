@@ -236,7 +236,10 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         fine_tune(module, Path(settings["weights"]), data)
     stored = read_checkpoint(checkpoint) if checkpoint else {}
     if stored and "optimizer_states" not in stored:
-        raise UserError(f"checkpoint={checkpoint}: has networks alone and cannot be continued: use weights=…, as it is")
+        raise UserError(
+            f"checkpoint={checkpoint}: has networks without optimizers and cannot be continued; "
+            "compress the run that it came from with method.images=… to train on"
+        )
     counters = Counters(**stored["counters"]) if stored else None
     for key, value in stored.get("data", {}).items():
         if data.facts().get(key) != value:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gan_lightning.networks.onnx import GIVEN, onnxruntime
+from gan_lightning.networks.onnx import onnxruntime
 
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
@@ -70,8 +70,6 @@ def shapes_of(model: Any, wanted: list[str], onnx: Any, x: Tensor, y: Tensor | N
     options.log_severity_level = 3
     session = package.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     named = [one.name for one in session.get_inputs()]
-    given = {
-        name: part.cpu().numpy() for name, part in zip(GIVEN, (x, y), strict=True) if name in named and part is not None
-    }
+    given = {name: part.cpu().numpy() for name, part in zip(named, [x] if y is None else [x, y], strict=False)}
     found = session.run(asked, given)
     return constant | {name: tuple(array.shape) for name, array in zip(asked, found, strict=True)}

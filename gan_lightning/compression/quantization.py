@@ -7,10 +7,10 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ from gan_lightning.compression.results import Source
 from gan_lightning.config import check_models, instantiate
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
-from gan_lightning.networks.onnx import GIVEN, IMAGES, ONNXNetwork
+from gan_lightning.exporting import onnx
+from gan_lightning.exporting.graph import graph_of
+from gan_lightning.exporting.packages import need
+from gan_lightning.networks.onnx import ONNXNetwork
 from gan_lightning.networks.quantized import SMALLEST, Bits, FakeQuantized, Quantized, is_quantized
 from gan_lightning.networks.unet import Noise
 from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
@@ -30,6 +33,7 @@ from gan_lightning.translation import Translator
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # operators of a graph that multiply by weights
+TOLERANCE = 1e-3  # of the float graph beside torch, before it is quantised
 COMPARED = 256  # samples of which it is said how far they are from those of the float network
 Given = tuple[Tensor, Tensor | None]  # latents or images (N, …), labels (N,)
 
@@ -125,16 +129,21 @@ class Quantize:
 
     def in_a_graph(self, source: Source) -> dict[str, Any]:
         results.refuse_texts(source, "quantize method.kind=static")
-        require_onnx()
+        need(onnx.PACKAGES, "method.kind=static", "compress")
         try:
             check_models({"model": of_a_graph(source, 1)["model"]})  # rules of styles, or of two ways, refuse it
         except UserError as error:
             raise UserError(f"method.kind=static: {error}; kind=weights takes any network") from error
-        network = sampler(source.module)
+        draws = any(isinstance(part, Noise) for part in source.module.generator.modules())
+        whole = graph_of(
+            source.module, source.data.noun, ema=True, direction="a2b", noise="none" if draws else None
+        )  # a graph draws nothing by itself
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            export(network, next(calibrating(source, 2)), folder / "float.onnx", isinstance(source.module, Translator))
-            graph = self.quantised_graph(folder, calibrating(source, self.calibration))
+            with onnx.silence():
+                onnx.write(whole, whole.program(), folder, TOLERANCE, {})
+            names = [port.name for port in whole.ports]
+            graph = self.quantised_graph(folder, Reader(calibrating(source, self.calibration), names))
         quantised, left = products(graph)
         if not quantised:
             raise UserError(f"checkpoint={source.path}: onnxruntime quantised nothing of {dict(left) or 'its graph'}")
@@ -146,12 +155,12 @@ class Quantize:
         results.store_run(source.folder, config, result, source.module)
         layers: dict[str, Any] = {"quantised_layers": quantised.total(), "quantised": dict(quantised)}
         layers |= {"left_in_float": dict(left) or "none"}
-        if any(isinstance(part, Noise) for part in network.modules()):
+        if draws:
             layers["left_out"] = "dropout that eval mode has"  # a graph always makes the same
         return layers
 
-    def quantised_graph(self, folder: Path, samples: Iterator[Given]) -> bytes:
-        """The graph in float.onnx with QuantizeLinear and DequantizeLinear around its products."""
+    def quantised_graph(self, folder: Path, samples: Any) -> bytes:
+        """The graph in the folder with QuantizeLinear and DequantizeLinear around its products."""
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -162,11 +171,11 @@ class Quantize:
         simple, target = folder / "simple.onnx", folder / "quantised.onnx"
         with contextlib.redirect_stdout(io.StringIO()):  # the package says what it does
             # BatchNorm goes into the weights before it; symbolic shapes are not known of every graph
-            quant_pre_process(str(folder / "float.onnx"), str(simple), skip_symbolic_shape=True)
+            quant_pre_process(str(folder / onnx.FILE), str(simple), skip_symbolic_shape=True)
             quantization.quantize_static(
                 str(simple),
                 str(target),
-                cast(Any, Reader(samples)),
+                samples,
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=list(PRODUCTS),
                 nodes_to_exclude=ends_of(simple) if self.ends == "float" else [],
@@ -195,35 +204,6 @@ def of_a_graph(source: Source, size: int) -> dict[str, Any]:
     return config
 
 
-def require_onnx() -> None:
-    """Raises UserError where packages are missing."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f'{error.name} is missing: pip install "gan_lightning[compress]"') from None
-
-
-def export(network: nn.Module, given: Given, path: Path, any_side: bool) -> None:
-    """Writes an ONNX graph for any number of samples; any_side: of any size, where the network allows it."""
-    automatic = torch.export.Dim.AUTO
-    shape: dict[int, Any] = {0: torch.export.Dim.DYNAMIC} | ({2: automatic, 3: automatic} if any_side else {})
-    shapes = [shape, *([{0: torch.export.Dim.DYNAMIC}] if given[1] is not None else [])]
-    tensors = tuple(tensor for tensor in given if tensor is not None)
-    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        program: Any = torch.onnx.export(
-            network,
-            tensors,
-            dynamo=True,
-            dynamic_shapes=tuple(shapes),
-            input_names=list(GIVEN[: len(tensors)]),
-            output_names=[IMAGES],
-            verbose=False,
-        )
-        program.save(os.fspath(path), external_data=False)
-
-
 def calibrating(source: Source, count: int) -> Iterator[Given]:
     """What samples are made of, in blocks; never those of scores: latents of another seed, or training images."""
     module = source.module
@@ -240,31 +220,31 @@ def calibrating(source: Source, count: int) -> Iterator[Given]:
 
 
 class Reader:
-    """Blocks as onnxruntime wants them."""
+    """Blocks as onnxruntime wants them: by the names of a graph's inputs."""
 
-    def __init__(self, samples: Iterator[Given]) -> None:
-        self.samples = samples
+    def __init__(self, samples: Iterator[Given], names: Sequence[str]) -> None:
+        self.samples, self.names = samples, names
 
     def get_next(self) -> dict[str, Any] | None:
         block = next(self.samples, None)
         if block is None:
             return None
-        return {name: part.numpy() for name, part in zip(GIVEN, block, strict=True) if part is not None}
+        return {name: part.numpy() for name, part in zip(self.names, block, strict=False) if part is not None}
 
 
 def ends_of(path: Path) -> list[str]:
     """The names of a graph's first and last product."""
-    import onnx
+    from onnx import load
 
-    names = [node.name for node in onnx.load(os.fspath(path)).graph.node if node.op_type in PRODUCTS]
+    names = [node.name for node in load(os.fspath(path)).graph.node if node.op_type in PRODUCTS]
     return [names[0], names[-1]] if names else []
 
 
 def products(graph: bytes) -> tuple[Counter[str], Counter[str]]:
     """How many products of each kind a graph has whose factors are both whole numbers, and how many others."""
-    import onnx
+    from onnx import load_from_string
 
-    model = onnx.load_from_string(graph)
+    model = load_from_string(graph)
     whole = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     quantised, left = Counter[str](), Counter[str]()
     for node in model.graph.node:

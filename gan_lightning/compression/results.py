@@ -43,8 +43,8 @@ class Method(Protocol):
 
 
 def changed(config: dict[str, Any], **of_model: Any) -> dict[str, Any]:
-    """A copy of a configuration whose `model` has other values."""
-    return {**copy.deepcopy(config), "model": {**copy.deepcopy(config["model"]), **of_model}}
+    """A copy of a configuration whose `model` has other values, and no teacher but the one that they name."""
+    return {**copy.deepcopy(config), "model": {**copy.deepcopy(config["model"]), "imitation": None, **of_model}}
 
 
 def store(path: Path, config: dict[str, Any], module: AdversarialModule, like: AdversarialModule) -> Path:

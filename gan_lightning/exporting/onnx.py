@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.comparing import Difference, compare
 from gan_lightning.exporting.graph import Graph
+from gan_lightning.networks.onnx import ONNXNetwork
 
 FILE = "generator.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -46,6 +47,13 @@ def write(
     except Exception as error:  # of three libraries, which have no class of errors in common
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"format=onnx: {type(graph.network).__name__} cannot be written: {reason}") from error
+    return compare(graph, runner(path), "format=onnx", tolerance)
+
+
+def copy(graph: Graph, folder: Path, tolerance: float) -> Difference:
+    """<folder>/generator.onnx, of a generator that is such a graph already."""
+    path = folder / FILE
+    path.write_bytes(cast(ONNXNetwork, graph.network).model_bytes())
     return compare(graph, runner(path), "format=onnx", tolerance)
 
 

@@ -9,8 +9,6 @@ from gan_lightning.errors import UserError
 from gan_lightning.types import PositiveInt
 
 PLAIN = (bool, int, float, str, tuple)  # what is known of the network that the graph was made of
-IMAGES = "image"  # the graph's output
-GIVEN = ("x", "y")  # and its inputs: latents or images, and labels where there are classes
 
 
 def onnxruntime() -> Any:
@@ -25,7 +23,7 @@ def onnxruntime() -> Any:
 class ONNXNetwork(nn.Module):
     """What a graph makes of latents or images and labels, on the CPU, wherever they lie; it is not trained.
 
-    The graph's inputs are `x` (N, …) and, where there are classes, `y` (N,); its output is `image` (N, …).
+    The graph's inputs are latents or images (N, …) and, where there are classes, labels (N,); its output (N, …).
 
     Args:
         network: that the graph was made of; it says what is given to it (latent_size, classes, multiple, …), and is
@@ -86,10 +84,9 @@ class ONNXNetwork(nn.Module):
         """x (N, …), y (N,) -> samples (N, …) float32. Raises UserError for sizes that the graph is not made for."""
         session = self.session
         wanted = [given.name for given in session.get_inputs()]
-        present = {name: value for name, value in zip(GIVEN, (x, y), strict=True) if value is not None}
-        given = {name: value.cpu().numpy() for name, value in present.items() if name in wanted}
+        given = [x] if y is None else [x, y]
         try:
-            (made,) = session.run([IMAGES], given)
+            (made,) = session.run(None, {name: one.cpu().numpy() for name, one in zip(wanted, given, strict=False)})
         except Exception as error:  # of the package, which has many kinds
             reason = str(error).splitlines()[0][:200]
             raise UserError(f"the ONNX graph cannot be run on {tuple(x.shape)}: {reason}") from None
