@@ -40,7 +40,26 @@ MOST_USED = {
         "seed",
         "checkpoint",
         "weights",
-    )
+    ),
+    "compress": (
+        "checkpoint",
+        "output",
+        "method.images",
+        "method.macs",
+        "method.kind",
+        "method.importance",
+        "method.multiple",
+        "method.steps",
+        "method.discriminator",
+        "method.width",
+        "method.reconstruction",
+        "method.features",
+        "method.bits",
+        "method.calibration",
+        "scores.names",
+        "threads",
+        "accelerator",
+    ),
 }
 EXAMPLES = {
     "train": (
@@ -98,16 +117,14 @@ def help_text(command: str, schema: type = dict, description: str = "") -> str:
     """
     config = compose(command, [], schema)
     groups = own_groups(config)
-    training = groups or own_groups(compose("train", [], schema))
+    trains = "model" in groups
+    others = [] if trains else own_groups(compose("train", [], schema))
     description = description or first_comment(CONF / f"{command}.yaml")
     name = "[train] [-m]" if command == "train" else command
-    of_models = [
-        table("models" if groups else "models that can be trained", models()),
-        table(
-            "groups, chosen with group=option" if groups else "groups of the train command",
-            [(group, ", ".join(options(group))) for group in training],
-        ),
-    ]
+    of_models = [table("models" if trains else "models that can be trained", models())]
+    for title, found in (("groups, chosen with group=option", groups), ("groups of the train command", others)):
+        if found:
+            of_models.append(table(title, [(group, ", ".join(options(group))) for group in found]))
     sections = [
         f"usage: {PROGRAM} {name} key=value …",
         textwrap.fill(description, WIDTH),

@@ -11,7 +11,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint
 from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import output_folder
-from gan_lightning.commands.train import FIXED
+from gan_lightning.commands.train import FIXED, sets
 from gan_lightning.commands.train import Settings as Run
 from gan_lightning.compression import costs
 from gan_lightning.compression.results import Method, Source
@@ -31,7 +31,7 @@ class Settings(TypedDict):
 
     checkpoint: Path
     output: Path | None
-    method: Node | None
+    method: Node
     accelerator: Literal["auto", "cpu", "gpu"]
     threads: PositiveInt
     scores: Node
@@ -40,9 +40,9 @@ class Settings(TypedDict):
 def run(arguments: list[str]) -> int:
     """The command: a run in a folder that was empty, with compression.json and compression.md beside it."""
     own, of_run = split_arguments(arguments)
-    settings = check(compose("compress", own, Settings), Settings)
-    if settings["method"] is None:
+    if not any(sets(argument, "method") for argument in own):
         raise UserError("method: give one: method=prune, method=distill or method=quantize")
+    settings = check(compose("compress", own, Settings), Settings)
     device = choose_device(settings["accelerator"])
     how: ScoreSettings = instantiate(settings["scores"])
     method: Method = check_models({"method": settings["method"]})["method"]

@@ -40,7 +40,8 @@ class Distill:
         student: keys of its generator that are to have other values than `width` makes of them.
         reconstruction: λ_recon, of the distance between its samples and the teacher's; null: 10 for translators, or 0
             where their rule compares with the truth itself, as in the published code, and 50 for samples of latents.
-        features: λ_distill, of the distance between layers.
+        features: λ_distill, of the distance between layers; with reconstruction=0, too, the student trains alone: what
+            it is to be compared with.
         layers: that are compared; null: a few, evenly spaced.
         discriminator: that it is trained against at first: the teacher's, or a new one.
         start: with the weights of the teacher's first channels, or with new ones.
@@ -64,20 +65,14 @@ class Distill:
     def run(self, source: Source) -> dict[str, Any]:
         """Trains the student in the source's folder. Raises UserError for generators that have none."""
         refuse_texts(source, "distill")
-        node = {
-            "_target_": f"{Imitation.__module__}.{Imitation.__name__}",
-            "teacher": str(source.path.resolve()),
-            "reconstruction": self.reconstruction_of(source.module),
-            "features": self.features,
-            "layers": self.layers,
-        }
+        weight = self.reconstruction_of(source.module)
+        node = self.imitation(source, weight) if weight or self.features else None
         config = check(changed(source.config, generator=self.generator(source), imitation=node), Settings)
         check_models(config)
         torch.manual_seed(stream_seed(config["seed"], "initialization"))
         module: AdversarialModule = instantiate(config["model"])
-        imitation = module.imitation
-        assert isinstance(imitation, Imitation)
-        imitation.begin(module, source.data.shape)  # which refuses what cannot be learned from
+        if isinstance(module.imitation, Imitation):
+            module.imitation.begin(module, source.data.shape)  # which refuses what cannot be learned from
         if self.start == "teacher":
             teacher = sampler(source.module)
             for student in (module.generator, *([module.ema.generator] if module.ema else [])):
@@ -87,7 +82,18 @@ class Distill:
             kept = {k: v for k, v in theirs.items() if not k.startswith(("generator.", "ema."))}
             module.load_state_dict(kept, strict=False)
         train(source, config, module, self.images)
-        return {"images": self.images, "reconstruction": imitation.reconstruction, "layers": imitation.layers}
+        layers = module.imitation.layers if isinstance(module.imitation, Imitation) else "none"
+        return {"images": self.images, "reconstruction": weight, "layers": layers}
+
+    def imitation(self, source: Source, reconstruction: float) -> dict[str, Any]:
+        """The node of what the student adds to its loss."""
+        return {
+            "_target_": f"{Imitation.__module__}.{Imitation.__name__}",
+            "teacher": str(source.path.resolve()),
+            "reconstruction": reconstruction,
+            "features": self.features,
+            "layers": self.layers,
+        }
 
     def reconstruction_of(self, module: AdversarialModule) -> float:
         """λ_recon for this rule, where none was asked for."""
