@@ -1,5 +1,6 @@
 """What a person sees of a run: the banner, the progress bar, the summary."""
 
+import math
 import shlex
 import time
 from pathlib import Path
@@ -99,8 +100,23 @@ def total_images(trainer: Trainer, module: Any, budget: Budget) -> int | None:
     if budget.images:
         ends.append(budget.images)
     if budget.generator_steps:
-        ends.append(budget.generator_steps * minibatch * module.step.accumulate * module.step.critic_steps)
+        ends.append(images_of_steps(budget.generator_steps, module, minibatch))
     return min(ends, default=None)
+
+
+def images_of_steps(generator_steps: int, module: Any, minibatch: int) -> int:
+    """Training images until the generator has moved so often: phases have turns of their own."""
+    images = 0
+    for phase in module.phases:
+        critic_steps = module.step.critic_steps if "discriminator" in phase.players else 1
+        each = minibatch // phase.split * module.step.accumulate * critic_steps  # images of a step
+        possible = phase.images // each if phase.images is not None and phase is not module.phases[-1] else math.inf
+        if "generator" in phase.players:
+            if generator_steps <= possible:
+                return images + generator_steps * each
+            generator_steps -= int(possible)
+        images += phase.images or 0
+    return images
 
 
 def describe(network: nn.Module) -> str:
