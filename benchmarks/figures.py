@@ -62,7 +62,9 @@ def curves(
         picture.frame(axes, f"{label}, over thousands of images")
         ends = [axes.place(0, points[-1][1])[1] / FINE for _, points in ordered]
         places = apart(ends, LINE, axes.top + side)
-        for number, ((name, points), place) in enumerate(zip(ordered, places, strict=True)):
+        numbers = {name: number for number, name in enumerate(groups[0])}  # a name has one colour in all panels
+        for (name, points), place in zip(ordered, places, strict=True):
+            number = numbers.setdefault(name, len(numbers))
             x, y = (np.array(values, dtype=float) for values in zip(*points, strict=True))
             colour = COLOURS[number % len(COLOURS)]
             picture.curve(axes, x / 1000, y, colour, dash=None if number < len(COLOURS) else 4)

@@ -227,7 +227,7 @@ def test_a_translator_is_not_sampled(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_a_model_of_latents_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hold(game(), monkeypatch)
-    with pytest.raises(UserError, match="GAN makes images of latents: use the sample command"):
+    with pytest.raises(UserError, match="GAN makes samples of latents: use the sample command"):
         ask(f"input={write(tmp_path / 'a.png', 'L', (16, 16))}")
 
 

@@ -53,15 +53,15 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"overlap={settings['overlap']}: must be less than tile={settings['tile']}")
     path = Path(settings["checkpoint"])
     config = stored_config(path, moved)
+    module = load_module(path, config).to(choose_device(settings["accelerator"]))
+    if not isinstance(module, Translator):
+        raise UserError(f"checkpoint={path}: {type(module).__name__} makes samples of latents: use the sample command")
     spoken = spoken_data(config)  # None: images are images
     noun = "images" if spoken is None else "sounds"
     pairs = destinations(settings["input"], settings["output"], spoken is not None)
     taken = [target for _, target in pairs if target.exists()]
     if taken and not settings["overwrite"]:
         raise UserError(f"{taken[0]}: is there already ({len(taken)} of {len(pairs)} are); overwrite=true writes anew")
-    module = load_module(path, config).to(choose_device(settings["accelerator"]))
-    if not isinstance(module, Translator):
-        raise UserError(f"checkpoint={path}: {type(module).__name__} makes images of latents: use the sample command")
     if settings["mask"] and not module.takes_masks:
         raise UserError(f"mask={settings['mask']}: {type(module).__name__} fills no holes: leave it out")
     network = module.translating(settings["ema"], settings["direction"])

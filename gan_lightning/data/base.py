@@ -123,7 +123,7 @@ class Data(LightningDataModule):
         labels = (self.train if images is None else images).labels
         counts = labels.bincount(minlength=len(self.class_names))
         if len(counts) < 2:
-            raise UserError(f"{key}={count}: these images have no classes; use data.subset=…")
+            raise UserError(f"{key}={count}: these {self.noun} have no classes; use data.subset=…")
         fewest = int(counts.argmin())
         if counts[fewest] < count:
             name = self.class_names[fewest] if self.class_names else fewest
