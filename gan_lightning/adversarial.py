@@ -87,6 +87,7 @@ class AdversarialModule(LightningModule):
     signed = False  # logits above 0 say "real", and the discriminator's losses have their mean "sign" on real images
     data_sampling = "shuffled"  # how the rule's minibatches are drawn (data/base.py)
     no_graphs: str | None = None  # what keeps the rule's minibatches from being CUDA graphs
+    slow_losses: tuple[PlayerName, ...] = ()  # of players, which `evaluate` leaves out: of all held-out data
 
     def __init__(
         self,
@@ -417,7 +418,6 @@ class AdversarialModule(LightningModule):
         self, count: int, *, seed: int = 0, label: int | None = None, truncation: float | None = None, ema: bool = True
     ) -> Tensor:
         """Images (count, C, H, W) in [-1, 1]; image i depends on (seed, i) alone. See sampling.py.
-
         label: one class for all, for class-conditional models; truncation: latents further from 0 are drawn again;
         ema: from the moving average of the weights, where there is one.
         """

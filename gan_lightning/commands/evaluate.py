@@ -297,6 +297,7 @@ def held_out_losses(module: AdversarialModule, data: Data, *, ema: bool = True) 
     module.generator = sampler(module, ema=ema).requires_grad_(True)  # penalties are of gradients
     module.log_due = True  # with the statistics
     sums: dict[str, float] = defaultdict(float)
+    asked = [player for player in module.phase.players if player not in module.slow_losses or not module.phase.fakes]
     images = 0
     for batch in data.in_order(data.examples):
         count = len(batch["image"]) // module.pack * module.pack
@@ -316,7 +317,7 @@ def held_out_losses(module: AdversarialModule, data: Data, *, ema: bool = True) 
             made = images_of(fakes)
             if made.shape[2:] != batch["image"].shape[2:]:  # of a network that has not fully grown
                 fakes = functional.adaptive_avg_pool2d(made, batch["image"].shape[-1])
-        for player in module.phase.players:
+        for player in asked:
             losses = getattr(module, getattr(module.phase, f"{player}_loss"))(batch, fakes)
             for key, value in losses.items():
                 sums[f"{player[0].upper()}/{key}"] += float(value.detach()) * count

@@ -48,6 +48,8 @@ class SeqGAN(TextRule):
     Raises ValueError for a generator without `rollouts` or a discriminator without `output`, where they are needed.
     """
 
+    slow_losses = ("generator",)  # every sequence is completed some three hundred times
+
     def __init__(
         self,
         pretraining_images: NonNegativeInt | None,

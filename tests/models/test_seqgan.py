@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import FOLDER, LAST, read_checkpoint
+from gan_lightning.commands.evaluate import held_out_losses
 from gan_lightning.data.base import Data
 from gan_lightning.data.sets import InMemory
 from gan_lightning.models.seqgan import SeqGAN
@@ -325,6 +326,16 @@ def test_without_a_game_nothing_is_judged(tmp_path: Path) -> None:
     fit(module, data, tmp_path, max_epochs=8)
     assert before > 1.7
     assert float(module.likelihood_loss(held_out, None)["loss"].detach()) < 0.8
+
+
+def test_losses_of_held_out_texts_leave_out_what_completes_every_beginning() -> None:
+    module, data = texts(), Counting(16)
+    module.counters.phase = len(module.phases) - 1
+    data.setup()
+    found = held_out_losses(module, data, ema=False)
+    assert found["held_out_texts"] == 16
+    assert "D/loss" in found
+    assert not any(name.startswith("G/") for name in found)
 
 
 STOPS = [(1, 4), (2, 6), (3, 7)]  # within the phases of 3, 2 and 5 minibatches, and between them
