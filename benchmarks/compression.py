@@ -22,7 +22,7 @@ from gan_lightning.callbacks.samples import save
 from gan_lightning.commands.compress import TABLE
 from gan_lightning.commands.loading import load_data, load_module
 from gan_lightning.compression.costs import Costs, Table, measure
-from gan_lightning.data.plots import Axes, Picture
+from gan_lightning.data.plots import FINE, INK, Axes, Picture
 
 TRAINED = "as trained"
 WHOLE = "method.multiple=8"  # widths that processors are fast with
@@ -66,24 +66,43 @@ def name_of(case: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in case)
 
 
+def limits(scores: Mapping[str, float]) -> tuple[float, float]:
+    """What is shown of the scores: as far from the run's own as four fifths of them are, and a little more."""
+    own = scores[TRAINED]
+    apart_from_it = sorted(abs(score - own) for score in scores.values())
+    reach = 1.3 * max(apart_from_it[int(0.8 * (len(apart_from_it) - 1))], 0.01 * abs(own))
+    low, high = max(own - reach, min(scores.values())), min(own + reach, max(scores.values()))
+    spare = 0.05 * (high - low)
+    return low - spare, high + spare
+
+
 def pareto(costs: Mapping[str, Costs], scores: Mapping[str, float], metric: str, path: Path) -> None:
-    """A panel for each number of samples: milliseconds to the right, the score upwards, a colour for each method."""
+    """A panel for each number of samples: milliseconds to the right, the score upwards, a colour for each method.
+
+    Cases have numbers, which stand beside their points; those whose scores lie further off are at the border.
+    """
     colours = {case: COLOURS[number] for number, cases in enumerate(CASES.values()) for case in cases}
     batches = list(next(iter(costs.values())).latency_ms)
-    side, names = 360, 210
+    side, names = 360, 230
+    low, high = limits(scores)
+    edge = 0.01 * (high - low)
+    heights = {case: min(max(score, low + edge), high - edge) for case, score in scores.items()}
     picture = Picture(len(batches) * (side + names) + 50, side + 60)
     for index, batch in enumerate(batches):
         times = {case: one.latency_ms[batch] for case, one in costs.items()}
-        most, best, worst = max(times.values()), min(scores.values()), max(scores.values())
-        spare = 0.05 * (worst - best)
-        axes = Axes(50 + index * (side + names), 26, side, side, (0, 1.05 * most), (best - spare, worst + spare))
+        axes = Axes(50 + index * (side + names), 26, side, side, (0, 1.1 * max(times.values())), (low, high))
         picture.frame(axes, f"{metric} over milliseconds for {batch} sample{'s' if batch > 1 else ''}")
         ordered = sorted(times, key=lambda case: -scores[case])
-        downs = [axes.place(0, scores[case])[1] / 2 for case in ordered]
-        for case, down in zip(ordered, apart(downs, 13, axes.top + side), strict=True):
-            colour = colours.get(case, (40, 40, 40))
-            picture.scatter(axes, np.array([[times[case], scores[case]]]), colour, 1.0, 4)
-            picture.text(axes.left + side + 8, down, f"{case} {scores[case]:.3g}", "lm", colour)
+        heights = {
+            case: min(max(scores[case], low + 0.01 * (high - low)), high - 0.01 * (high - low)) for case in times
+        }
+        downs = [axes.place(0, heights[case])[1] / FINE for case in ordered]
+        for number, (case, down) in enumerate(zip(ordered, apart(downs, 13, axes.top + side), strict=True), 1):
+            colour = colours.get(case, INK)
+            picture.scatter(axes, np.array([[times[case], heights[case]]]), colour, 1.0, 4)
+            across, at = (place / FINE for place in axes.place(times[case], heights[case]))
+            picture.text(across + 6, at, str(number), "lm", colour)
+            picture.text(axes.left + side + 8, down, f"{number}  {case}: {scores[case]:.3g}", "lm", colour)
     save(picture.pixels(), path)
 
 
