@@ -108,7 +108,6 @@ def test_what_is_refused_leaves_nothing_behind(teacher: Path, tmp_path: Path) ->
         ({"student": {"depth": 3}}, r"model.generator.depth=3: DCGANGenerator takes no depth"),
         ({"student": {"latent_size": 9}}, r"is given other latents or inputs than this generator"),
         ({"layers": ["layers.99"]}, r"model.imitation.layers=\['layers.99'\]"),
-        ({"reconstruction": 0, "features": 0}, r"reconstruction=0"),
     ):
         with pytest.raises(UserError, match=message):
             distilled(teacher, folder, **settings)
@@ -125,6 +124,13 @@ def test_what_is_refused_leaves_nothing_behind(teacher: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"came of compressing already"):
         Distill(images=32).run(small)
     assert not folder.exists()
+
+
+def test_without_both_terms_the_student_has_no_teacher(teacher: Path, tmp_path: Path) -> None:
+    facts = distilled(teacher, tmp_path / "alone", reconstruction=0, features=0)
+    assert facts["layers"] == "none"
+    config: Any = load(tmp_path / "alone").config
+    assert config["model"]["imitation"] is None
 
 
 # ---- learning -------------------------------------------------------------------------------------------------------
