@@ -12,7 +12,7 @@ from gan_lightning.compression import costs
 from gan_lightning.compression.costs import Costs, Drawing, Table, file_bytes, measure, multiply_adds, weights
 from gan_lightning.compression.graphs import multiply_adds as of_graph
 from gan_lightning.compression.graphs import weights as weights_of_graph
-from gan_lightning.compression.memory import peak_memory
+from gan_lightning.compression.memory import FORGET, peak_memory
 from gan_lightning.networks.mlp import MLPGenerator
 from gan_lightning.networks.quantized import Quantized
 from tests.support import game
@@ -96,6 +96,13 @@ def test_the_table_has_ratios_to_the_first() -> None:
     assert lines[-1].startswith("a device, 1 thread")
     assert table.plain()["after"]["file_bytes"] == 2**18
     assert table.rich().row_count == len(lines) - 4
+
+
+def test_memory_that_cannot_be_measured_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("sys.executable", "false")  # the program that always fails
+    network = MLPGenerator(4, [8], 8, 1, "relu", "none")
+    assert peak_memory({}, network, (torch.zeros(1, 4), None), 1) is None
+    assert not FORGET.exists() or "memory could not be measured: exit code 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

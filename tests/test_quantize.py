@@ -326,8 +326,11 @@ def test_a_quantised_run_is_a_run(trained: Path, tmp_path: Path) -> None:
     assert 0 < (before - after).abs().max() < 0.1
     assert sample.run([f"checkpoint={tmp_path / 'int8'}", "count=2", "accelerator=cpu"]) == 0
     assert evaluate.run([f"checkpoint={tmp_path / 'int8'}", "scores.names=[diversity]", "accelerator=cpu"]) == 0
-    with pytest.raises(UserError, match="quantised already"):
-        compressed(tmp_path / "int8", tmp_path / "again")
+    quick = [f"checkpoint={tmp_path / 'int8'}", f"output={tmp_path / 'again'}", "accelerator=cpu", "scores.names=[]"]
+    for method in ("quantize", "prune"):
+        with pytest.raises(UserError, match="quantised already"):
+            compress.run([f"method={method}", *quick])
+    assert not (tmp_path / "again").exists()
 
 
 def test_whole_numbers_and_graphs_are_not_trained(trained: Path) -> None:
@@ -340,9 +343,15 @@ def test_whole_numbers_and_graphs_are_not_trained(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_training_with_four_bits(trained: Path, tmp_path: Path) -> None:
-    facts = compressed(trained, tmp_path / "int4", "method.bits=4", "method.images=128")
+    folder = tmp_path / "outputs" / "int4"
+    facts = compressed(trained, folder, "method.bits=4", "method.images=128")
     assert facts["quantised_layers"] == 3
-    parts = [read_checkpoint(tmp_path / "int4" / part / "checkpoints" / "last.ckpt") for part in (".", "training")]
+    assert not (tmp_path / "outputs" / "latest").exists()  # that is for what `train` trains
+    compressed(folder / "training", tmp_path / "later", "method.bits=4")  # as after an interrupt
+    runs = (folder, folder / "training", tmp_path / "later")
+    parts = [read_checkpoint(run / "checkpoints" / "last.ckpt") for run in runs]
+    for key, value in parts[0]["state_dict"].items():
+        assert torch.equal(value, parts[2]["state_dict"][key]), key
     levels = parts[0]["state_dict"]["ema.generator.network.layers.0.weight_levels"]
     behind = parts[1]["state_dict"]["ema.generator.network.layers.0.parametrizations.weight.original"]
     assert torch.equal(levels, packed(rounded(rows_of(behind, 1), 4)[0]))

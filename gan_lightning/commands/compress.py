@@ -11,7 +11,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint
 from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import output_folder
-from gan_lightning.commands.train import FIXED, sets
+from gan_lightning.commands.train import FIXED, keep_places, sets
 from gan_lightning.commands.train import Settings as Run
 from gan_lightning.compression import costs
 from gan_lightning.compression.results import Method, Source
@@ -51,6 +51,7 @@ def run(arguments: list[str]) -> int:
     if isinstance(module, DPGAN):
         raise UserError(f"checkpoint={path}: what compression learns of private data is not counted: DPGAN is refused")
     config = check(override(module.config or {}, of_run, Run, FIXED), Run)
+    keep_places(config["data"])
     data = load_data(config, module.data_facts)
     module.show(data)
     scorer = None if how.names == [] else Scorer(how, data).to(device)
@@ -75,8 +76,11 @@ def split_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     roots = {key for key in root_hints(Run) if key not in own_roots}
     of_run = [argument for argument in arguments if argument.lstrip("+~").partition("=")[0].partition(".")[0] in roots]
     for argument in of_run:
-        if argument.startswith(("budget.", "trainer.max_epochs")):
+        bare = argument.lstrip("+~")
+        if bare.startswith(("budget.", "budget=", "trainer.max_epochs")):
             raise UserError(f"{argument}: method.images= says how long a method trains")
+        if bare.startswith("weights="):
+            raise UserError(f"{argument}: a method begins with the weights of checkpoint=")
     return [argument for argument in arguments if argument not in of_run], of_run
 
 

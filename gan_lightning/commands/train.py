@@ -112,8 +112,11 @@ def sets(argument: str, key: str) -> bool:
     return argument.lstrip("+").startswith(f"{key}=")
 
 
-def checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same settings, once everything about them that can be known without work is known to be right."""
+def checked(settings: dict[str, Any], *, fresh: bool = True) -> dict[str, Any]:
+    """The same settings, once everything about them that can be known without work is known to be right.
+
+    fresh: a run that begins; one that is continued does without the weights that it began with.
+    """
     check_models({"data": settings["data"]})
     data: Data = instantiate(settings["data"])
     data.check()  # before the models: what they are built for, such as classes, is found there
@@ -125,7 +128,7 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
         raise UserError(
             "trainer.max_epochs=null: the run would never end; set it, or budget.images, .generator_steps or .minutes"
         )
-    if settings["weights"]:
+    if fresh and settings["weights"]:
         find_checkpoint(Path(settings["weights"]), key="weights")
     return settings
 
@@ -147,13 +150,18 @@ def check_model(module: AdversarialModule, node: dict[str, Any], data: Data) -> 
         raise UserError(f"model: these networks do not fit: {reason}; choose others with network@model=…") from error
 
 
+def keep_places(data: dict[str, Any]) -> None:
+    """Makes the paths of a data node absolute: a run can be continued from any working directory."""
+    for key in ("root", "root_a", "root_b", "test", "parameters"):
+        if data.get(key):
+            data[key] = str(expand(data[key]).absolute())
+    if data.get("cache", False) not in ("auto", "off", False):
+        data["cache"] = str(expand(data["cache"]).absolute())
+
+
 def start(settings: dict[str, Any], folder: Path) -> int:
     """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
-    for key in ("root", "root_a", "root_b", "test", "parameters"):  # a run can be continued from any working directory
-        if settings["data"].get(key):
-            settings["data"][key] = str(expand(settings["data"][key]).absolute())
-    if settings["data"].get("cache", False) not in ("auto", "off", False):
-        settings["data"]["cache"] = str(expand(settings["data"]["cache"]).absolute())
+    keep_places(settings["data"])
     if (teacher := settings["model"].get("imitation")) and str(teacher["teacher"]) != "latest":
         teacher["teacher"] = str(expand(teacher["teacher"]).absolute())
     last = folder / FOLDER / LAST
@@ -175,7 +183,7 @@ def resume(given: Path, arguments: list[str]) -> int:
     checkpoint = read_checkpoint(file)
     if "alone" in checkpoint:
         raise UserError(f"checkpoint={given}: an exported generator alone, with nothing to go on from; use weights=…")
-    settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings))
+    settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings), fresh=False)
     folder = run_folder(file)
     last = folder / FOLDER / LAST
     if not (folder / CONFIG).exists():
@@ -219,8 +227,11 @@ def sweep(arguments: list[str]) -> int:
     return max(codes, default=0)
 
 
-def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) -> int:
-    """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code."""
+def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None, *, latest: bool = True) -> int:
+    """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code.
+
+    latest: whether outputs/latest is to be this run.
+    """
     quieten()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: Data = instantiate(settings["data"])
@@ -273,7 +284,8 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None) 
         except OSError as error:
             raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
         OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
-        point_latest(folder)
+        if latest:
+            point_latest(folder)
         if counters:
             forget_after(folder / SCORES, counters.images)
         banner(module, data, trainer, folder, counters)

@@ -175,6 +175,8 @@ def wait(device: torch.device) -> None:
 def memory(module: AdversarialModule, one: Drawing, device: torch.device, threads: int) -> int | None:
     """Bytes for the largest batch, with the weights; None where they cannot be known."""
     given = one.given(max(BATCHES))
+    if device.type == "cuda" and isinstance(one.network, ONNXNetwork):
+        return None  # it is run on the CPU, of which torch's accounts know nothing
     if device.type == "cuda":
         own = [*one.network.parameters(), *one.network.buffers()]
         torch.cuda.reset_peak_memory_stats(device)

@@ -24,7 +24,9 @@ AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def peak_memory(node: Mapping[str, Any], network: nn.Module, given: tuple[Any, Any], threads: int) -> int | None:
-    """Bytes that a process grows by with the network and one pass of it; None where the system does not say.
+    """Bytes that a process grows by with the network and one pass of it.
+
+    None where the system does not say, or where the process fails, which is said: the other costs are known.
 
     node: what the network is built of; or a larger one, of which it is the part `a_to_b`. given: latents and labels.
     """
@@ -44,7 +46,9 @@ def peak_memory(node: Mapping[str, Any], network: nn.Module, given: tuple[Any, A
             check=False,
         )
     if done.returncode:
-        raise RuntimeError(f"memory could not be measured: {done.stderr.strip().splitlines()[-1:]}")
+        said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        print(f"gan_lightning: memory could not be measured: {said[0]}", file=sys.stderr)
+        return None
     return int(done.stdout.split()[-1])
 
 

@@ -91,6 +91,7 @@ class Prune:
     def run(self, source: Source) -> dict[str, Any]:
         """Writes a run whose generator is pruned; facts of what is left of it."""
         results.refuse_texts(source, "prune")
+        results.refuse_quantised(source)
         if self.kind == "channels":
             library()
         module, config = source.module, source.config

@@ -26,7 +26,7 @@ from gan_lightning.exporting import onnx
 from gan_lightning.exporting.graph import graph_of
 from gan_lightning.exporting.packages import need
 from gan_lightning.networks.onnx import ONNXNetwork
-from gan_lightning.networks.quantized import SMALLEST, Bits, FakeQuantized, Quantized, is_quantized
+from gan_lightning.networks.quantized import SMALLEST, Bits, FakeQuantized, Quantized
 from gan_lightning.networks.unet import Noise
 from gan_lightning.sampling import BLOCK, evaluation_labels, evaluation_latents, render, sampler
 from gan_lightning.translation import Translator
@@ -77,9 +77,10 @@ class Quantize:
 
     def run(self, source: Source) -> dict[str, Any]:
         """A run whose generator is `Quantized` or an `ONNXNetwork`; how many of its layers are quantised."""
-        generator = source.module.generator
-        if is_quantized(generator) or isinstance(generator, ONNXNetwork):
-            raise UserError(f"checkpoint={source.path}: its generator is quantised already")
+        results.refuse_quantised(source)
+        config = plain_config(source.config)
+        source = replace(source, config=config, module=plain(source.module, config))
+        source.module.show(source.data)
         facts = self.in_weights(source) if self.kind == "weights" else self.in_a_graph(source)
         return facts if self.images else facts | agreement(source)
 
@@ -88,11 +89,11 @@ class Quantize:
     def in_weights(self, source: Source) -> dict[str, Any]:
         config = self.wrapped(source, Quantized)
         check_models({"model": config["model"]})  # that there is a weight to quantise, and that the rule takes it
-        module = self.trained(source) if self.images else source.module
+        module = plain(self.trained(source), source.config) if self.images else source.module
         result: AdversarialModule = instantiate(config["model"])
-        made = {"generator": self.quantized(module.generator, source)}
+        made = {"generator": Quantized(copy.deepcopy(module.generator), self.bits, self.smallest)}
         if module.ema is not None:
-            made["ema.generator"] = self.quantized(module.ema.generator, source)
+            made["ema.generator"] = Quantized(copy.deepcopy(module.ema.generator), self.bits, self.smallest)
         fill(result, module, made)
         results.store_run(source.folder, config, result, module)
         return made["generator"].quantised
@@ -102,15 +103,6 @@ class Quantize:
         name = f"{kind.__module__}.{kind.__qualname__}"
         own = {"network": source.config["model"]["generator"], "bits": self.bits, "smallest": self.smallest}
         return results.changed(source.config, generator={"_target_": name, **own})
-
-    def quantized(self, network: nn.Module, source: Source) -> Quantized:
-        """Another network with these weights in whole numbers."""
-        if isinstance(network, FakeQuantized):
-            inner = instantiate(source.config["model"]["generator"])
-            inner.load_state_dict(network.plain_state())
-        else:
-            inner = copy.deepcopy(network)
-        return Quantized(inner, self.bits, self.smallest)
 
     def trained(self, source: Source) -> AdversarialModule:
         """After training with rounded weights, in a run below the folder of the result."""
@@ -185,6 +177,29 @@ class Quantize:
                 calibrate_method=methods[self.method],
             )
         return target.read_bytes()
+
+
+def plain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what rounds weights in training: the run may be such a training, which was interrupted and continued."""
+    node = config["model"]["generator"]
+    rounding = node["_target_"] == f"{FakeQuantized.__module__}.{FakeQuantized.__qualname__}"
+    return results.changed(config, generator=node["network"]) if rounding else config
+
+
+def plain(module: AdversarialModule, config: dict[str, Any]) -> AdversarialModule:
+    """The module, or where its weights are rounded in training one of `config` with the float ones behind them."""
+    copies = {"generator": module.generator} | ({"ema.generator": module.ema.generator} if module.ema else {})
+    found: dict[str, nn.Module] = {}
+    for name, network in copies.items():
+        if not isinstance(network, FakeQuantized):
+            return module
+        found[name] = instantiate(config["model"]["generator"])
+        found[name].load_state_dict(network.plain_state())
+    made: AdversarialModule = instantiate(config["model"])
+    fill(made, module, found)
+    made.config, made.counters, made.class_names = config, module.counters, module.class_names
+    made.data_facts = module.data_facts
+    return made.eval()
 
 
 def fill(module: AdversarialModule, like: AdversarialModule, made: Mapping[str, nn.Module]) -> None:

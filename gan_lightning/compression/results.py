@@ -11,6 +11,8 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import FOLDER, LAST, AtomicCheckpointIO
 from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
+from gan_lightning.networks.onnx import ONNXNetwork
+from gan_lightning.networks.quantized import Quantized
 
 START = "start.ckpt"  # what a training that a method asks for begins with
 
@@ -76,10 +78,25 @@ def train(source: Source, config: dict[str, Any], module: AdversarialModule, ima
     trainer = {**config["trainer"], "max_epochs": None}
     settings = {**config, "checkpoint": None, "weights": None, "budget": budget, "trainer": trainer}
     checked(settings)
+    made = [folder for folder in (source.folder, *source.folder.parents) if not folder.exists()]
     start = store(source.folder / START, settings, module, source.module)
-    code = fit({**settings, "weights": str(start.absolute())}, source.folder)
+    try:
+        # `latest` stays what it was: a run that several methods are tried on
+        code = fit({**settings, "weights": str(start.absolute())}, source.folder, latest=False)
+    except UserError:
+        if not (source.folder / "config.yaml").exists():  # nothing was begun
+            start.unlink()
+            for folder in made:
+                folder.rmdir()
+        raise
     if code:
         raise SystemExit(code)
+
+
+def refuse_quantised(source: Source) -> None:
+    """Raises UserError for generators with weights in whole numbers, or graphs."""
+    if any(isinstance(part, Quantized | ONNXNetwork) for part in source.module.generator.modules()):
+        raise UserError(f"checkpoint={source.path}: its generator is quantised already; take the run it was made of")
 
 
 def refuse_texts(source: Source, method: str) -> None:

@@ -204,11 +204,6 @@ def layer_of(place: Place) -> Place:
     return Place(path, name, place.groups) if below else place
 
 
-def is_quantized(network: nn.Module) -> bool:
-    """Whether there is a Quantized in it."""
-    return any(isinstance(part, Quantized) for part in network.modules())
-
-
 def weights_in(network: nn.Module) -> Iterator[Tensor]:
     """All weights: parameters, and what whole numbers stand for, also of a part of a Quantized."""
     yield from network.parameters()

@@ -73,6 +73,14 @@ def test_what_comes_of_it_is_a_run(start: Any, teacher: Path, tmp_path: Path) ->
     assert sample.run([f"checkpoint={folder}", "count=2", f"output={tmp_path / 'pictures'}", "accelerator=cpu"]) == 0
 
 
+def test_a_student_can_be_trained_alone(teacher: Path, tmp_path: Path) -> None:
+    alone = {"reconstruction": 0, "features": 0, "start": "fresh", "discriminator": "fresh"}
+    assert distilled(teacher, tmp_path / "alone", **alone) == {"images": 32, "reconstruction": 0, "layers": "none"}
+    module = load(tmp_path / "alone")
+    assert not isinstance(module.imitation, Imitation)
+    assert module.generator.state_dict()["layers.3.weight"].shape == (4, 2, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "reconstruction"),
     [
