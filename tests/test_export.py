@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 import gan_lightning
 from gan_lightning.commands import evaluate, export, sample, train
-from gan_lightning.compression.results import store_run
 from gan_lightning.config import instantiate
 from gan_lightning.errors import UserError
 from gan_lightning.exporting import comparing, hub, onnx, packages, weights
@@ -27,31 +26,10 @@ from gan_lightning.exporting.graph import Drawing, Graph, Port, misplaced
 from gan_lightning.networks.text import LSTMGenerator
 from gan_lightning.networks.unet import Noise
 from gan_lightning.sampling import evaluation_labels, evaluation_latents, sampler
-from tests.matrix import Case, plain, settings_of
+from tests.stored import settings_like, store
 
 QUICK = {"cgan"}
 ALL = ["onnx", "torch_export", "safetensors"]
-
-
-def settings_like(rule: str) -> dict[str, Any]:
-    return settings_of(Case(rule, "32-true", 1, True, "none", False, 1), plain(rule), 8)
-
-
-def store(rule: str, folder: Path, settings: dict[str, Any] | None = None) -> Path:
-    """A run of a tiny model of random weights that all matter; its average has others."""
-    settings = settings or settings_like(rule)
-    torch.manual_seed(0)
-    module = instantiate(settings["model"])
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    data = instantiate(settings["data"])
-    module.data_facts = data.facts()
-    module.class_names = [f"class {number}" for number in range(module.classes)]
-    module.counters.images, module.counters.generator_steps = 640, 80
-    module.counters.discriminator_steps = 80
-    store_run(folder, settings, module, module)
-    return folder
 
 
 def exported(run: Path, output: Path, formats: Sequence[str], *arguments: str) -> Path:
@@ -251,6 +229,24 @@ def test_above_the_tolerance_nothing_is_left(run: Path, tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_an_empty_folder_is_filled_and_others_stay(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """output= may be a mount, or where the user stands; a failure takes nothing away that another process wrote."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    exported(run, Path(), ["safetensors"], "grid=false")
+    assert sorted(path.name for path in Path().iterdir()) == ["README.md", "config.json", "generator.safetensors"]
+
+    def fill(folder: Path) -> None:
+        with export.appearing(folder) as part:
+            (part / "a").touch()
+            (folder.parent / "002").mkdir()
+            raise OSError(28, "full")
+
+    with pytest.raises(UserError, match="cannot be written: full"):
+        fill(tmp_path / "new" / "001")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["002"]
+
+
 class Wrong(Graph):
     """A graph whose output is known."""
 
@@ -341,6 +337,9 @@ def test_a_folder_is_sampled_and_evaluated(
         (copied / path.name).write_bytes(path.read_bytes())
     assert evaluate.run([f"checkpoint={copied}", "scores.names=[]", "accelerator=cpu"]) == 0
     assert "D/loss" not in capsys.readouterr().out
+    again = exported(copied, tmp_path / "again", ["safetensors"], "grid=false")
+    assert "moving average of the generator" in (again / "README.md").read_text(encoding="utf-8")
+    assert (again / "generator.safetensors").read_bytes() == (folder / "generator.safetensors").read_bytes()
 
 
 def test_a_folder_is_not_continued_but_begun_from(folder: Path, run: Path, tmp_path: Path) -> None:
@@ -388,6 +387,7 @@ def spoilt(about: Any, state: dict[str, Tensor]) -> dict[str, tuple[Any, dict[st
         "counters: images=-1": ({**about, "counters": {"images": -1}}, state),
         "counters: epoch=inf": ({**about, "counters": {"epoch": float("inf")}}, state),
         "counters: phase=7": ({**about, "counters": {"phase": 7}}, state),
+        "weights must be ema": ({**about, "weights": ["raw"]}, state),
         "cannot be read": (about, b"\xff" * 64),
         "do not fit its networks": (about, {name: tensor}),
         "layers.* is \\(1,\\), not": (about, {**state, "layers.0.weight": torch.zeros(1)}),
@@ -429,6 +429,7 @@ def test_the_card(folder: Path, run: Path) -> None:
     assert "9.5" not in card
     assert "![samples](grid.png)" in card
     assert (folder / "grid.png").exists()
+    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])["model"]["ema"]["_target_"].endswith("EMA")
     assert "1,438 images to train on" in card
     assert "| images seen | 640 |" in card
     model = onnxruntime.InferenceSession(str(folder / "generator.onnx")).get_modelmeta().custom_metadata_map

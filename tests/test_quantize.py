@@ -34,6 +34,7 @@ from gan_lightning.networks.quantized import (
     weight_of,
 )
 from gan_lightning.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from tests.stored import store
 from tests.support import game
 
 LAYERS = [
@@ -339,6 +340,13 @@ def test_whole_numbers_and_graphs_are_not_trained(trained: Path) -> None:
     for generator in (Quantized(copy.deepcopy(network)), ONNXNetwork(network, 9)):
         with pytest.raises(UserError, match=f"model.generator: {type(generator).__name__}: .*not trained"):
             train.check_model(game(generator=generator), {}, data)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_static_graph_takes_no_masks(tmp_path: Path) -> None:
+    run = store("deepfill", tmp_path / "run")
+    with pytest.raises(UserError, match=r"method\.kind=static: .* takes images with masks; kind=weights"):
+        compressed(run, tmp_path / "out", "method.kind=static")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -2,13 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import gan_lightning
 from gan_lightning.adversarial import AdversarialModule
-from gan_lightning.checkpoint import find_checkpoint, run_folder
+from gan_lightning.checkpoint import WEIGHTS, find_checkpoint, run_folder
+from gan_lightning.commands.compress import TABLE
 from gan_lightning.commands.loading import load_data, load_module, split_arguments, stored_config
 from gan_lightning.commands.sample import output_folder
 from gan_lightning.config import check, compose, instantiate
@@ -51,32 +53,47 @@ def run(arguments: list[str]) -> int:
     find_contradictions(settings, formats)
     path = Path(settings["checkpoint"])
     config = stored_config(path, moved)
+    folder = output_folder(settings, "exported")
     module = load_module(path, config)
     data = data_of(module, config, needed=settings["grid"] and isinstance(module, Translator))
-    folder = output_folder(settings, "exported")
     how: dict[str, Any] = {key: settings[key] for key in ("ema", "direction", "noise")}
     graph = graph_of(module, data.noun, **how)
     if isinstance(graph.network, ONNXNetwork) and "torch_export" in formats:
         raise UserError("format=torch_export: the generator is a graph of onnxruntime: use onnx or safetensors")
-    part = folder.parent / f".{folder.name}.{os.getpid()}.part"
-    made = [place for place in (part, *part.parents) if not place.exists()]  # the outermost is the last
-    try:
-        part.mkdir(parents=True)
+    with appearing(folder) as part:
         for line in write(part, module, graph, data, config, settings, formats):
             print(line)
-        if folder.exists():  # empty
-            folder.rmdir()
-        part.replace(folder)
-    except OSError as error:
-        raise UserError(f"output={folder}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if part.exists():
-            shutil.rmtree(made[-1])
     files = hub.contents(folder)
     print(f"{folder}:\n{hub.listed(files)}")
     if settings["push_to"]:
         push(folder, settings)
     return 0
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A folder to fill, whose files are in `folder` afterwards, or nowhere where anything was raised.
+
+    An empty folder stays the one that it is: it may be a mount, or the one that a user stands in.
+    """
+    there = folder.exists()
+    part = (folder if there else folder.parent) / f".{folder.name}.{os.getpid()}.part"
+    made = [place for place in part.parents if not place.exists()]  # the innermost first
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if not there:
+            part.replace(folder)
+            return
+        for file in part.iterdir():
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise UserError(f"output={folder}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):  # another process may have written there
+            for place in made:
+                place.rmdir()
 
 
 def formats_of(settings: dict[str, Any]) -> list[Format]:
@@ -129,6 +146,8 @@ def write(
     path = find_checkpoint(Path(settings["checkpoint"]))
     version = gan_lightning.__version__
     about = weights.described(module, config, version, settings["ema"])
+    if path.suffix == WEIGHTS.suffix:
+        about["weights"] = weights.read_config(path.with_name(weights.CONFIG))["weights"]
     differences: dict[str, str] = {}
     if isinstance(graph.network, ONNXNetwork):
         if "onnx" in formats:
@@ -147,16 +166,21 @@ def write(
         (folder / card.VOCABULARY).write_text(words, encoding="utf-8")
     shown = exhibit(folder, module, data, settings["ema"]) if settings["grid"] else ""
     training = len(data.train) if hasattr(data, "train") else None
+    of_run = path.suffix != WEIGHTS.suffix  # all scores of an exported folder are of the weights in it
     scores = records.lines(run_folder(path) / records.FILE)
+    scores = [record for record in scores if not of_run or record.get("weights") == about["weights"]]
+    table = run_folder(path) / f"{TABLE}.md"
     facts = card.Facts(
         run_folder(path).name,
         version,
-        about["config"],
+        weights.without_paths(config),
         data.noun,
         about["weights"],
         training,
         scores,
         getattr(data, "rate", None),
+        settings["direction"],
+        table.read_text(encoding="utf-8") if table.exists() else "",
     )
     card.write(folder, module, graph, facts, differences, shown)
     return [f"{name}: {said}" for name, said in differences.items()]

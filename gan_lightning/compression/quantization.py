@@ -122,6 +122,9 @@ class Quantize:
     def in_a_graph(self, source: Source) -> dict[str, Any]:
         results.refuse_texts(source, "quantize method.kind=static")
         need(onnx.PACKAGES, "method.kind=static", "compress")
+        if isinstance(source.module, Translator) and source.module.takes_masks:
+            kind = type(source.module.generator).__name__
+            raise UserError(f"method.kind=static: {kind} takes images with masks; kind=weights takes any network")
         try:
             check_models({"model": of_a_graph(source, 1)["model"]})  # rules of styles, or of two ways, refuse it
         except UserError as error:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import nn
 
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.exporting import onnx, program, weights
 from gan_lightning.exporting.graph import DISTRIBUTIONS, Graph, Translating
+from gan_lightning.networks.onnx import ONNXNetwork
 from gan_lightning.sequences import TextRule
+from gan_lightning.translation import Direction
 
 FILE, VOCABULARY = "README.md", "vocabulary.json"
 PIPELINES = {"images": "unconditional-image-generation", "texts": "text-generation"}  # the Hub has none for sounds
@@ -27,8 +30,10 @@ class Facts:
         config: without the paths of this machine.
         noun: what samples are.
         training: how many samples it was trained on; None where the data is not at hand.
-        records: the lines of its scores.jsonl.
+        records: the lines of its scores.jsonl that are of these weights.
         rate: of sounds, samples a second.
+        direction: of a translator.
+        compression: what compression cost, as Markdown; "": the run was not compressed.
     """
 
     name: str
@@ -39,6 +44,8 @@ class Facts:
     training: int | None
     records: Sequence[Mapping[str, Any]]
     rate: int | None = None
+    direction: Direction = "a2b"
+    compression: str = ""
 
 
 def write(
@@ -56,6 +63,7 @@ def write(
         "## Data\n\n" + data(module, facts),
         "## Recipe\n\n" + recipe(module, facts),
         "## Scores\n\n" + scores(facts),
+        *([f"## Compression\n\n{facts.compression.strip()}"] if facts.compression else []),
         "## Use\n\n" + use(module, graph, facts, differences),
         "## License\n\nThe license of these weights is for their owner to choose: add `license:` to the head of this"
         " file. The data may have terms of its own.",
@@ -79,9 +87,12 @@ def introduction(module: AdversarialModule, graph: Graph, facts: Facts) -> str:
     rule, network = type(module).__name__, type(graph.network).__name__
     of = "images" if isinstance(graph, Translating) else "latents"
     kind = "the moving average of the generator" if facts.weights == "ema" else "the generator's last weights"
+    if isinstance(graph.network, ONNXNetwork):
+        kind = "a graph for onnxruntime that was made of it"
+    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in graph.network.modules())
     return (
         f"A generator of {facts.noun} of {of}, trained as {rule} ({network}) with gan_lightning {facts.version}. "
-        f"The files hold {kind}, with the BatchNorm statistics that samples are made with."
+        f"The files hold {kind}{', with the BatchNorm statistics that samples are made with' if normed else ''}."
     )
 
 
@@ -92,7 +103,10 @@ def architecture(module: AdversarialModule, graph: Graph) -> str:
     rows = ["| | name | shape | type | values |", "|---|---|---|---|---|"]
     for what, port in [*(("input", port) for port in graph.ports), ("output", graph.output)]:
         rows.append(f"| {what} | `{port.name}` | {shaped(port.shape)} | {port.dtype} | {port.meaning} |")
-    said = f"`{kind.__module__}.{kind.__name__}`, {parameters:,} parameters.\n\n" + "\n".join(rows)
+    size = f"{parameters:,} parameters"
+    if isinstance(graph.network, ONNXNetwork):
+        size = f"{graph.network.graph.numel():,} bytes"
+    said = f"`{kind.__module__}.{kind.__name__}`, {size}.\n\n" + "\n".join(rows)
     return said + "\n\nN, the number of samples, is free." + sizes(graph)
 
 
@@ -129,7 +143,7 @@ def recipe(module: AdversarialModule, facts: Facts) -> str:
         rows.append(f"| {player}'s optimizer | {name} ({how}) |")
     rows += [
         f"| minibatch | {facts.config['data'].get('batch_size')} |",
-        f"| images seen | {counters.images:,} |",
+        f"| {facts.noun} seen | {counters.images:,} |",
         f"| generator steps | {counters.generator_steps:,} |",
         f"| seed | {facts.config['seed']} |",
     ]
@@ -144,11 +158,11 @@ def scores(facts: Facts) -> str:
     """The newest record of each metric of these weights, with how it was made."""
     newest: dict[str, Mapping[str, Any]] = {}
     for record in facts.records:
-        if record.get("weights") == facts.weights and not record.get("truncation"):
+        if not record.get("truncation"):
             newest[str(record.get("metric"))] = record
     if not newest:
         return "None were recorded for these weights."
-    columns = ("metric", "value", "extractor", "real", "generated", "of images seen", "made by")
+    columns = ("metric", "value", "extractor", "real", "generated", f"of {facts.noun} seen", "made by")
     rows = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for metric, record in sorted(newest.items()):
         value = record.get("value")
@@ -177,26 +191,58 @@ def use(module: AdversarialModule, graph: Graph, facts: Facts, differences: Mapp
             f"```python\n{of_onnx(module, graph, facts)}\n```"
         )
     if "torch_export" in differences:
-        names = ", ".join(port.name for port in graph.ports)
+        names = ", ".join(port.name for port in graph.ports) + ("," if len(graph.ports) == 1 else "")
+        lines = ["import numpy as np", "import torch", "", *inputs(module, graph)]
+        lines.append(f'network = torch.export.load("{program.FILE}").module()')
+        lines.append(f"{graph.output.name} = network(*map(torch.from_numpy, ({names})))")
         said.append(
-            f"`{program.FILE}` needs torch alone ({differences['torch_export']}):\n\n```python\nimport torch\n\n"
-            f'network = torch.export.load("{program.FILE}").module()\n'
-            f"{graph.output.name} = network({names})  # torch tensors of the shapes above\n```"
+            f"`{program.FILE}` needs torch alone ({differences['torch_export']}); here NumPy draws what it is given:"
+            "\n\n```python\n" + "\n".join(lines) + "\n```"
         )
     if "safetensors" in differences:
-        then = "module.translating()(image)" if isinstance(graph, Translating) else "module.sample(16, seed=0)"
+        torch = ["import torch", ""] if isinstance(graph, Translating) else []
+        lines = [*torch, "import gan_lightning", "", 'module = gan_lightning.load("<this folder>")']
+        lines += of_module(graph, facts)
+        shown = "\n".join(lines)
         said.append(
             f"`{weights.FILE}` and `{weights.CONFIG}` are read by gan_lightning {facts.version}: the folder stands in "
-            f"the place of a run (`sample checkpoint=<folder>`). The discriminator is not in it.\n\n```python\n"
-            f'import gan_lightning\n\nmodule = gan_lightning.load("<this folder>")\n{graph.output.name} = {then}\n```'
+            f"the place of a run (`sample checkpoint=<folder>`). The discriminator is not in it."
+            f"\n\n```python\n{shown}\n```"
         )
     return "\n\n".join(said)
 
 
 def of_onnx(module: AdversarialModule, graph: Graph, facts: Facts) -> str:
     """A program that has only NumPy and onnxruntime."""
-    lines = ["import numpy as np", "import onnxruntime", "", "random = np.random.default_rng(0)"]
-    lines.insert(1, "import json") if isinstance(module, TextRule) else None
+    lines = ["import numpy as np", "import onnxruntime", "", *inputs(module, graph)]
+    after = afterwards(module, graph, facts)
+    if any("json." in line for line in after):
+        lines.insert(0, "import json")
+    given = ", ".join(f'"{port.name}": {port.name}' for port in graph.ports)
+    lines += [
+        f'session = onnxruntime.InferenceSession("{onnx.FILE}")',
+        f"{graph.output.name} = session.run(None, {{{given}}})[0]",
+        *after,
+    ]
+    return "\n".join(lines)
+
+
+def of_module(graph: Graph, facts: Facts) -> list[str]:
+    """Lines that use what gan_lightning.load returns."""
+    if not isinstance(graph, Translating):
+        return [f"{graph.output.name} = module.sample(16, seed=0)"]
+    side = graph.multiple * graph.usual
+    lines = [f"image = torch.zeros(1, {graph.channels}, {side}, {side})  # pixels / 127.5 - 1"]
+    if graph.masked:
+        lines += [f"mask = torch.zeros(1, 1, {side}, {side})", "mask[:, :, 8:16, 8:16] = 1"]
+        lines.append("image = torch.cat([image * (1 - mask), mask], 1)")
+    direction = "" if facts.direction == "a2b" else f'direction="{facts.direction}"'
+    return [*lines, f"images = module.translating({direction})(image).detach()"]
+
+
+def inputs(module: AdversarialModule, graph: Graph) -> list[str]:
+    """Lines that make each input with NumPy."""
+    lines = ["random = np.random.default_rng(0)"]
     if isinstance(graph, Translating):
         side = graph.multiple * graph.usual
         lines.append(f"image = np.zeros((1, {graph.channels}, {side}, {side}), np.float32)  # pixels / 127.5 - 1")
@@ -209,14 +255,7 @@ def of_onnx(module: AdversarialModule, graph: Graph, facts: Facts) -> str:
         lines += latents(module, graph)
         if module.classes:
             lines.append(f"labels = np.arange(16) % {module.classes}")
-    given = ", ".join(f'"{port.name}": {port.name}' for port in graph.ports)
-    output = graph.output.name
-    lines += [
-        f'session = onnxruntime.InferenceSession("{onnx.FILE}")',
-        f"{output} = session.run(None, {{{given}}})[0]",
-        *afterwards(module, graph, facts),
-    ]
-    return "\n".join(lines)
+    return lines
 
 
 def latents(module: AdversarialModule, graph: Graph) -> list[str]:

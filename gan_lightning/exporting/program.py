@@ -1,5 +1,6 @@
 """format=torch_export: a graph that torch.export.load reads, without this package."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def write(
     metadata: strings that the file keeps as extra files.
     """
     path = folder / FILE
+    made = io.BytesIO()  # torch ends the process where a file cannot be written
     with silence():
-        torch.export.save(program, path, extra_files=metadata)
+        torch.export.save(program, made, extra_files=metadata)
+        path.write_bytes(made.getbuffer())
         loaded = torch.export.load(path).module()
 
     def run(given: Sequence[Tensor]) -> Tensor:

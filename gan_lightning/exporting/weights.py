@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from gan_lightning.checkpoint import WEIGHTS
@@ -27,7 +27,7 @@ def write(folder: Path, network: nn.Module, about: dict[str, Any]) -> None:
     network: what samples are drawn from; about: what `described` gave.
     """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / FILE, metadata={"format": "pt", "made_by": FORMAT})
+    (folder / FILE).write_bytes(save(state, metadata={"format": "pt"}))  # save_file's errors are no OSError
     text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
@@ -101,8 +101,10 @@ def read_config(path: Path) -> dict[str, Any]:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if name not in known or not number or value < 0 or (name != "seconds" and not isinstance(value, int)):
             raise UserError(f"checkpoint={path}: counters: {name}={str(value)[:40]} is none of them")
+    if about.get("weights") not in ("ema", "raw"):
+        raise UserError(f"checkpoint={path}: weights must be ema or raw")
     kept = {"config": about["config"], "class_names": names, "data": data, "counters": counters}
-    return {**kept, "weights": about.get("weights")}
+    return {**kept, "weights": about["weights"]}
 
 
 def fill(module: Any, checkpoint: dict[str, Any], given: Path, key: str = "checkpoint") -> dict[str, Tensor]:
