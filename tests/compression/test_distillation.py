@@ -134,13 +134,6 @@ def test_what_is_refused_leaves_nothing_behind(teacher: Path, tmp_path: Path) ->
     assert not folder.exists()
 
 
-def test_without_both_terms_the_student_has_no_teacher(teacher: Path, tmp_path: Path) -> None:
-    facts = distilled(teacher, tmp_path / "alone", reconstruction=0, features=0)
-    assert facts["layers"] == "none"
-    config: Any = load(tmp_path / "alone").config
-    assert config["model"]["imitation"] is None
-
-
 # ---- learning -------------------------------------------------------------------------------------------------------
 
 
