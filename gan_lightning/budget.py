@@ -30,12 +30,18 @@ class Budget(Callback):
         self.generator_steps = generator_steps
         self.minutes = minutes
         self.signal: signal.Signals | None = None
+        self.given_up = False  # by a sweep
         self._handlers: dict[signal.Signals, Any] = {}
         self._since = 0.0
 
     def used_up_by(self, counters: Counters) -> bool:
         """True when a budget is spent."""
         return self._counted_out(counters) or self._timed_out(counters)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the end is not to wait for scores."""
+        return self.signal is not None or self.given_up
 
     def _counted_out(self, counters: Counters) -> bool:
         return (self.images is not None and counters.images >= self.images) or (
@@ -78,4 +84,4 @@ class Budget(Callback):
             trainer.should_stop = trainer.should_stop or stop
 
     def _asked(self, module: Any) -> bool:
-        return self.signal is not None or self._timed_out(module.counters)
+        return self.hurried or self._timed_out(module.counters)

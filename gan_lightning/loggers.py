@@ -18,12 +18,13 @@ class TensorBoard(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, images: int | None = None) -> None:
+        left = images is None and any(folder.glob("events.out.tfevents.*"))  # by a run killed before its checkpoint
         super().__init__(
             save_dir=folder,
             name="",
             version="",
             default_hp_metric=False,
-            purge_step=None if images is None else images + 1,
+            purge_step=0 if left else None if images is None else images + 1,
         )
 
     @rank_zero_only

@@ -21,6 +21,7 @@ from gan_lightning.checkpoint import FOLDER, LAST, position
 from gan_lightning.losses import PAIRS
 from gan_lightning.metrics import records
 from gan_lightning.speed import wants_channels_last, why_no_graphs
+from gan_lightning.status import State
 from gan_lightning.steps import Counters
 
 LINE_SECONDS = 15.0  # where there is no terminal: a line this often
@@ -172,7 +173,7 @@ def rule(module: Any) -> str:
     return type(module).__name__ + (f" ({', '.join(facts)})" if facts else "")
 
 
-def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *, interrupted: bool) -> None:
+def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, state: State) -> None:
     """Where the results are, and what to type next."""
     counters = module.counters
     grids = sorted((folder / "samples").glob(f"e*_{'ema' if module.ema is not None else 'raw'}.*"), key=position)
@@ -185,16 +186,16 @@ def summary(module: Any, folder: Path, scores: Scores | None, alarms: Alarms, *,
         best = folder / FOLDER / BEST
         scored = [f"  scores      {scores.text()}", f"  best        {best} ({scores.chosen} {scores.best:.4g})"]
         scored.append(f"              all in {folder / records.FILE}; scoring took {share:.1%} of the time")
-    ended = "Interrupted" if interrupted else "Stopped by an alarm" if alarms.stopped else "Done"
+    ended = {"interrupted": "Interrupted", "stopped": "Stopped by an alarm", "pruned": "Given up by the sweep"}
     lines = [
-        f"{ended} after {counters.epoch} epochs, {counters.generator_steps:,} "
+        f"{ended.get(state, 'Done')} after {counters.epoch} epochs, {counters.generator_steps:,} "
         f"generator steps, {counters.images:,} images in {counters.seconds:.0f} s ({speed:,.0f} images/s).",
         *(f"  alarm       {message}" for message in alarms.raised),
         *scored,
         f"  samples     {grids[-1] if grids else folder / 'samples'}",
         f"  checkpoint  {folder / FOLDER / LAST}",
         "Next:",
-        *([f"  python -m gan_lightning checkpoint={quoted}"] if interrupted else []),
+        *([f"  python -m gan_lightning checkpoint={quoted}"] if state == "interrupted" else []),
         f"  python -m gan_lightning {module.used_by.format(quoted)}",
         f"  python -m gan_lightning evaluate checkpoint={quoted}",
         "  tensorboard --logdir outputs",

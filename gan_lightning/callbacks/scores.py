@@ -45,6 +45,19 @@ class TrainingScores(ScoreSettings):
     patience: PositiveInt | None = None
 
 
+def chosen_metric(wanted: str | None, scorer: Scorer, module: AdversarialModule, key: str = "scores.best") -> str:
+    """The metric that runs are judged by: the one that `key` names, else the first that is made of the module.
+
+    Raises UserError when it is not made.
+    """
+    made = scorer.metrics(module)
+    if wanted in module.own_metrics and wanted not in made:
+        raise UserError(f"{key}={wanted}: there are no held-out images that it could be made of")
+    if wanted and wanted not in made:
+        raise UserError(f"{key}={wanted}: is not among the metrics made: {', '.join(made)}")
+    return wanted or made[0]
+
+
 class Scores(Callback):
     """Scores the moving average of the generator during training and once at the end.
 
@@ -61,12 +74,7 @@ class Scores(Callback):
         module: AdversarialModule,
     ) -> None:
         """Raises UserError when the best checkpoint shall be kept by a metric that is not made of the module."""
-        made = scorer.metrics(module)
-        if settings.best in module.own_metrics and settings.best not in made:
-            raise UserError(f"scores.best={settings.best}: there are no held-out images that it could be made of")
-        if settings.best and settings.best not in made:
-            raise UserError(f"scores.best={settings.best}: is not among the metrics made: {', '.join(made)}")
-        self.chosen = settings.best or made[0]
+        self.chosen = chosen_metric(settings.best, scorer, module)
         self.settings, self.scorer, self.checkpoints, self.budget, self.say = settings, scorer, checkpoints, budget, say
         self.last: dict[str, records.Record] = {}  # of the newest scores, by metric
         self.seen: dict[str, float] = {}  # diversity and missing modes, from the newest scores or the newest glance
@@ -75,8 +83,8 @@ class Scores(Callback):
         self.glance_seconds = 0.0  # and on glances
         self.best: float | None = None
         self.since_best = 0
+        self.scored_at = -1  # training images at the newest scores
         self._next_seconds = 0.0  # what the next ones will take
-        self._scored_at = -1  # images
         self._glanced_at = 0
         self._next_glance = 0.0
 
@@ -140,7 +148,7 @@ class Scores(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.checkpoints.save(trainer, pl_module)  # whatever becomes of the scores
-        if self._scored_at != pl_module.counters.images and self.budget.signal is None:
+        if self.scored_at != pl_module.counters.images and not self.budget.hurried:
             self.score(trainer, pl_module)
 
     def give_way(self, images: int) -> None:
@@ -158,7 +166,7 @@ class Scores(Callback):
         except Abandoned:
             self.say("interrupted: these scores are left out")
             return
-        self._scored_at = module.counters.images
+        self.scored_at = module.counters.images
         self.last = {record.metric: record for record in made}
         if "diversity" in self.last:  # else the alarms need their glances
             self.looks += 1

@@ -2,40 +2,36 @@
 
 import logging
 import os
-import signal
-import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
+from gan_lightning import status
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.agreement import check_networks
 from gan_lightning.budget import EXIT_CODES, Budget
 from gan_lightning.callbacks.alarms import Alarms
 from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.giving_up import GivingUp, Place
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.progress import Progress, banner, summary
 from gan_lightning.callbacks.scores import Scores, TrainingScores
 from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, read_checkpoint, run_folder
 from gan_lightning.config import (
-    CONF,
     check,
     check_models,
     compose,
-    hydra_arguments,
     instantiate,
     override,
-    sweep_jobs,
 )
 from gan_lightning.data.base import Data
+from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
@@ -44,6 +40,7 @@ from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.paths import expand
 from gan_lightning.speed import keep_memory, why_no_graphs
+from gan_lightning.status import command_line
 from gan_lightning.steps import Counters
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.types import Node, NonNegativeInt
@@ -98,13 +95,16 @@ def run(arguments: list[str]) -> int:
     """The command: returns the exit code. Everything is checked before a folder is made."""
     flags = {"-m", "--multirun"}
     if flags & set(arguments):
+        from gan_lightning.commands.sweep import sweep  # here: it starts runs of this command
+
         return sweep([argument for argument in arguments if argument not in flags])
     given = [argument.partition("=")[2] for argument in arguments if sets(argument, "checkpoint")]
     if given and given[-1] not in ("", "null"):
-        return resume(Path(given[-1]), [argument for argument in arguments if not sets(argument, "checkpoint")])
+        others = [argument for argument in arguments if not sets(argument, "checkpoint")]
+        return resume(Path(given[-1]), others, command_line(arguments))
     config = compose("train", arguments, Settings)
     settings = checked(check(config, Settings))
-    return start(settings, expand(config.hydra.run.dir))
+    return start(settings, expand(config.hydra.run.dir), command_line(arguments))
 
 
 def sets(argument: str, key: str) -> bool:
@@ -159,8 +159,11 @@ def keep_places(data: dict[str, Any]) -> None:
         data["cache"] = str(expand(data["cache"]).absolute())
 
 
-def start(settings: dict[str, Any], folder: Path) -> int:
-    """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need)."""
+def start(settings: dict[str, Any], folder: Path, command: str, place: Place | None = None) -> int:
+    """A fresh run in `folder`, or the run that was begun there (what requeueing schedulers need).
+
+    command: what was typed. place: in a sweep.
+    """
     keep_places(settings["data"])
     if (teacher := settings["model"].get("imitation")) and str(teacher["teacher"]) != "latest":
         teacher["teacher"] = str(expand(teacher["teacher"]).absolute())
@@ -171,12 +174,12 @@ def start(settings: dict[str, Any], folder: Path) -> int:
         for key in FIXED:
             if OmegaConf.select(OmegaConf.create(stored), key) != OmegaConf.select(OmegaConf.create(settings), key):
                 raise UserError(f"{key}: the run in {folder} was begun with other values; choose another folder")
-        return fit(settings, folder, last)
-    return fit(settings, folder)
+        return fit(settings, folder, last, command=command, place=place)
+    return fit(settings, folder, command=command, place=place)
 
 
-def resume(given: Path, arguments: list[str]) -> int:
-    """Continues a run in its folder with its own settings and the values in `arguments`."""
+def resume(given: Path, arguments: list[str], command: str) -> int:
+    """Continues a run in its folder with its own settings and the values in `arguments`; command: what was typed."""
     if any(sets(argument, "weights") for argument in arguments):
         raise UserError("weights=…: a continued run has its own; leave out checkpoint= to start a fresh one")
     file = find_checkpoint(given)
@@ -190,7 +193,7 @@ def resume(given: Path, arguments: list[str]) -> int:
         folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
     elif last.exists() and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
         folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
-    return fit(settings, folder, file)
+    return fit(settings, folder, file, command=command)
 
 
 def free_name(folder: Path) -> Path:
@@ -202,35 +205,18 @@ def free_name(folder: Path) -> Path:
     return name
 
 
-def sweep(arguments: list[str]) -> int:
-    """Several runs: every job is checked before the first begins."""
-    if any(sets(argument, "checkpoint") for argument in arguments):
-        raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
-    for one in sweep_jobs("train", arguments, Settings):
-        try:
-            checked(check(compose("train", one, Settings), Settings))
-        except UserError as error:
-            raise UserError(f"{error} (in the run {' '.join(one)})") from error
-    codes: list[int] = []
-
-    def job(config: DictConfig) -> None:
-        code = start(checked(check(config, Settings)), Path(HydraConfig.get().runtime.output_dir))
-        codes.append(code)
-        if code:
-            raise KeyboardInterrupt if code == EXIT_CODES[signal.SIGINT] else RuntimeError(f"exit code {code}")
-
-    sys.argv = [sys.argv[0], "--multirun", *hydra_arguments("train", arguments, Settings)]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
-    except KeyboardInterrupt:
-        return EXIT_CODES[signal.SIGINT]
-    return max(codes, default=0)
-
-
-def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None, *, latest: bool = True) -> int:
+def fit(
+    settings: dict[str, Any],
+    folder: Path,
+    checkpoint: Path | None = None,
+    *,
+    command: str | None = None,
+    place: Place | None = None,
+    latest: bool = True,
+) -> int:
     """Trains in `folder`, from `checkpoint` on if given; on several devices every rank calls this. The exit code.
 
-    latest: whether outputs/latest is to be this run.
+    command: what was typed, for `status.json`. place: in a sweep. latest: whether outputs/latest is to be this run.
     """
     quieten()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
@@ -266,7 +252,7 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None, 
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
-    callbacks, scores, alarms = build_callbacks(settings, data, module, budget)
+    callbacks, scores, alarms = build_callbacks(settings, data, module, budget, place)
     seen = counters.images if counters else None
     trainer = instantiate(settings["trainer"]).build(
         folder,
@@ -286,15 +272,17 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None, 
         OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
         if latest:
             point_latest(folder)
-        if counters:
-            forget_after(folder / SCORES, counters.images)
+        status.begin(folder, command, {"trial": place.trial} if place else None)
+        forget_after(folder / SCORES, counters.images if counters else -1)  # what a killed run left
         banner(module, data, trainer, folder, counters)
     keep_memory()
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except BaseException:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
+    except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
+        if first:
+            status.end(folder, *state_of(error), alarms.raised)
         if isinstance(strategy, PlayersStrategy):
             strategy.abort()
         if budget.signal:  # the second one: Lightning would end with 1
@@ -303,12 +291,31 @@ def fit(settings: dict[str, Any], folder: Path, checkpoint: Path | None = None, 
     if isinstance(strategy, PlayersStrategy):
         strategy.finish()
     if first:
-        summary(module, folder, scores, alarms, interrupted=budget.signal is not None)
+        state, reason = ending(budget, alarms)
+        status.end(folder, state, reason, alarms.raised)
+        summary(module, folder, scores, alarms, state)
     return EXIT_CODES[budget.signal] if budget.signal else 0
 
 
+def state_of(error: BaseException) -> tuple[status.State, str]:
+    """How a run ended that an error ended, and in a line why."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "SIGINT"
+    return ("diverged", str(error)) if isinstance(error, Diverged) else ("failed", reason)
+
+
+def ending(budget: Budget, alarms: Alarms) -> tuple[status.State, str | None]:
+    """How a run ended that no error ended."""
+    if budget.signal:
+        return "interrupted", budget.signal.name
+    if alarms.stopped:
+        return "stopped", alarms.raised[-1]
+    return ("pruned", "given up by the sweep") if budget.given_up else ("finished", None)
+
+
 def build_callbacks(
-    settings: dict[str, Any], data: Data, module: AdversarialModule, budget: Budget
+    settings: dict[str, Any], data: Data, module: AdversarialModule, budget: Budget, place: Place | None
 ) -> tuple[list[Callback], Scores | None, Alarms]:
     """The callbacks of a run in the order in which they are told; scores and alarms among them, for the summary."""
     metrics = Metrics()
@@ -318,8 +325,11 @@ def build_callbacks(
     scorer = None if how.names == [] else Scorer(how, data)
     scores = Scores(how, scorer, checkpoints, budget, progress.line, module) if scorer else None
     alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
+    judged: list[Callback] = [scores] if scores else []
+    if scores and place and place.objective:
+        judged.append(GivingUp(place, scores, budget))
     grids: Callback = instantiate(settings["samples"])
-    return [budget, metrics, progress, *([scores] if scores else []), grids, alarms, checkpoints], scores, alarms
+    return [budget, metrics, progress, *judged, grids, alarms, checkpoints], scores, alarms
 
 
 def quieten() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -66,6 +66,13 @@ def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = 
         checker.value(key, value, hints[key])
         if hints[key] == Node:
             checker.buildable(key, value)
+    return resolved
+
+
+def check_node(key: str, node: DictConfig) -> dict[str, Any]:
+    """A node outside the schema, such as Hydra's sweeper, as plain, resolved containers; UserError at a problem."""
+    resolved = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    Checker(OmegaConf.create(), ()).value(key, resolved)
     return resolved
 
 

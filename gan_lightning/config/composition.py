@@ -20,6 +20,7 @@ from gan_lightning.config.containers import plain_container
 from gan_lightning.config.messages import did_you_mean, mistake, shorten, unknown_key
 from gan_lightning.config.overrides import (
     Override,
+    ends,
     find,
     parse,
     product,
@@ -133,7 +134,8 @@ def hydra_arguments(command: str, arguments: Sequence[str], schema: type) -> lis
 def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[list[str]]:
     """The arguments of every job of a sweep, as `compose` takes them.
 
-    Hydra's own sweeper runs through all combinations. Others choose as they go: here one job of first values.
+    Hydra's own sweeper runs through all combinations. Others choose as they go: here one job of first values, and one
+    for every other value, or other end of an interval, beside the first of the rest.
     """
     with hydra_loader() as loader:
         typed = read_overrides(arguments)
@@ -151,7 +153,10 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
         if not value.key.startswith("hydra."):
             lists[value.prefix + value.key] = [text for text, _ in pairs]
     if sweeper.get("_target_") != BASIC_SWEEPER:
-        lists = {key: [single(texts[0])] for key, texts in lists.items()}
+        lists = {key: [end for text in texts for end in ends(text)] for key, texts in lists.items()}
+        first = {key: texts[0] for key, texts in lists.items()}
+        jobs = [first, *({**first, key: text} for key, texts in lists.items() for text in texts[1:])]
+        return [[f"{key}={text}" for key, text in job.items()] + checked.deleted() for job in jobs]
     for key, texts in lists.items():
         if single(texts[0]) != texts[0]:
             raise mistake(key.lstrip("+"), texts[0], "an interval is for searches: use range(…) or choice(…)")

@@ -146,6 +146,16 @@ def quoted(text: str) -> str:
     return QuotedString(escaped(text), Quote.single).with_quotes()
 
 
+def as_typed(text: str) -> str:
+    """An argument in Hydra's grammar as this command line takes it: strings without the quotes of `quoted`."""
+    parsed = OverridesParser.create().parse_override(text)
+    value = parsed.value()
+    if not isinstance(value, str) or not parsed.get_value_element_as_str().startswith(("'", '"')):
+        return text
+    plain = re.sub(r"(\\*)\\\$\{", lambda match: match[1][: len(match[1]) // 2] + "${", value)
+    return f"{parsed.get_key_element()}={plain}"
+
+
 def split_paths(value: str) -> list[str]:
     """A comma list of a sweep over paths; a path in quotes may hold commas."""
     values, position = [], 0
@@ -208,10 +218,15 @@ def sweep_values(override: Override, parsed: Parsed) -> list[str]:
     return found
 
 
-def single(text: str) -> str:
-    """One value of what `sweep_values` returns: an interval's start, anything else as it is."""
+def ends(text: str) -> list[str]:
+    """The values of what `sweep_values` returns: an interval's start and end, anything else as it is."""
     sweep = parse(Override("", "key", text)).value() if "interval(" in text else None
-    return str(sweep.start) if isinstance(sweep, IntervalSweep) else text
+    return [str(sweep.start), str(sweep.end)] if isinstance(sweep, IntervalSweep) else [text]
+
+
+def single(text: str) -> str:
+    """The first of them."""
+    return ends(text)[0]
 
 
 def product(lists: Mapping[str, Sequence[str]]) -> list[list[str]]:

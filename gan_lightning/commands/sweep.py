@@ -1,0 +1,164 @@
+"""`-m`: several runs of the train command, all combinations of Hydra's own sweeper or a search of ours."""
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lightning import status
+from gan_lightning.budget import EXIT_CODES
+from gan_lightning.callbacks.giving_up import Place
+from gan_lightning.callbacks.scores import TrainingScores, chosen_metric
+from gan_lightning.commands.train import Settings, checked, sets, start
+from gan_lightning.config import (
+    CONF,
+    as_typed,
+    check,
+    check_node,
+    compose,
+    hydra_arguments,
+    hydra_loader,
+    instantiate,
+    sweep_jobs,
+)
+from gan_lightning.data.base import Data
+from gan_lightning.errors import UserError
+from gan_lightning.locks import lock
+from gan_lightning.metrics.scoring import Scorer
+
+SEARCH = "gan_lightning.sweeps.search.Search"
+OUTPUT, LOCK = "output.txt", ".lock"
+
+
+def sweep(arguments: list[str]) -> int:
+    """Several runs: every job is checked before the first begins; of a search, every value beside the first ones."""
+    if any(sets(argument, "checkpoint") for argument in arguments):
+        raise UserError("checkpoint=…: one run is continued at a time; leave out -m, or use weights= to start from it")
+    jobs = sweep_jobs("train", arguments, Settings)
+    settings = [checked_job(one) for one in jobs]
+    config = compose("train", arguments, Settings, sweep=True)
+    if config.hydra.sweeper._target_ == SEARCH:
+        return search(arguments, config, settings[0])
+    try:
+        run_hydra(hydra_arguments("train", arguments, Settings))
+    except KeyboardInterrupt:
+        return EXIT_CODES[signal.SIGINT]
+    return 0
+
+
+def checked_job(arguments: list[str]) -> dict[str, Any]:
+    """The settings of one job."""
+    try:
+        return checked(check(compose("train", arguments, Settings), Settings))
+    except UserError as error:
+        raise UserError(f"{error} (in the run {' '.join(arguments)})") from error
+
+
+def run_hydra(arguments: Sequence[str]) -> None:
+    """Hydra's own sweep of `job`, with arguments in its grammar."""
+    sys.argv = [sys.argv[0], "--multirun", *arguments]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
+
+
+def job(config: DictConfig) -> None:
+    """One run: what Hydra's launchers call, perhaps in a process of its own. That of a search prints to a file."""
+    job_config = HydraConfig.get()
+    folder, place = Path(job_config.runtime.output_dir), place_of(job_config)
+    settings = checked(check(config, Settings))
+    command = status.command_line([as_typed(text) for text in job_config.overrides.task])
+    if place:
+        with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
+            start(settings, folder, command, place)
+        return
+    if code := start(settings, folder, command):
+        raise KeyboardInterrupt if code == EXIT_CODES[signal.SIGINT] else RuntimeError(f"exit code {code}")
+
+
+def place_of(job_config: Any) -> Place | None:
+    """A run's place in a search; None in other sweeps."""
+    node = job_config.sweeper
+    if node._target_ != SEARCH:
+        return None
+    folder = Path(job_config.runtime.output_dir).parent
+    return Place(folder, node.trial, node.objective if node.prune else None, node.prune_trials, node.prune_scores)
+
+
+def search(arguments: list[str], config: DictConfig, settings: dict[str, Any]) -> int:
+    """A sweep by Optuna: a new one, or what is left of the one that was begun in its folder.
+
+    settings: of one of its jobs.
+    """
+    try:
+        from gan_lightning.sweeps.search import Search, Searching, summary
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'hydra/sweeper=search: needs the package {error.name}: pip install "gan_lightning[sweep]"'
+        ) from None
+    searcher: Search = instantiate(check_node("hydra.sweeper", config.hydra.sweeper))
+    objective = objective_of(settings, searcher.objective)
+    if searcher.prune and not settings["scores"].get("every"):
+        raise UserError("hydra.sweeper.prune=true: compares scores at as many images: set scores.every=<images>")
+    in_grammar = hydra_arguments("train", arguments, Settings)
+    own = [text for text in in_grammar if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    folder = Path(config.hydra.sweep.dir)
+    with hydra_loader() as loader:
+        space = searcher.read(own, loader)
+        whole, launcher = launcher_of(in_grammar, loader)
+    default = compose("train", [as_typed(text) for text in space.fixed], Settings)
+    with one_at_a_time(folder):
+        searcher.begin(folder, space, space.at(default), objective)
+        OmegaConf.save(whole, folder / "multirun.yaml")
+        try:
+            Searching(searcher, space, folder, launcher, whole.hydra.launcher).run()
+        except KeyboardInterrupt:
+            print(f"{folder}: interrupted. The same command goes on.", flush=True)
+            return EXIT_CODES[signal.SIGINT]
+        return summary(folder, space)
+
+
+def launcher_of(arguments: list[str], loader: ConfigLoader) -> tuple[DictConfig, Launcher]:
+    """The configuration of a whole sweep, and its launcher for `job`; within `hydra_loader`."""
+    its_hydra = GlobalHydra.instance().hydra
+    assert its_hydra is not None
+    whole = its_hydra.compose_config("train", arguments, RunMode.MULTIRUN)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    return whole, Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=whole)
+
+
+def objective_of(settings: dict[str, Any], wanted: str | None) -> str:
+    """The metric that a search goes by. Raises UserError where the runs do not make it."""
+    how: TrainingScores = instantiate(settings["scores"])
+    if how.names == []:
+        raise UserError("scores.names=[]: a search goes by a score")
+    data: Data = instantiate(settings["data"])
+    with torch.device("meta"):
+        module = instantiate(settings["model"])
+    data.check_model(module)
+    data.setup()
+    chosen = chosen_metric(how.best, Scorer(how, data), module)
+    return chosen_metric(wanted, Scorer(how, data), module, "hydra.sweeper.objective") if wanted else chosen
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Raises UserError where another process is at work on the same sweep."""
+
+    def refuse() -> None:
+        raise UserError(f"hydra.sweep.dir={folder}: a sweep is at work there")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / LOCK, refuse):
+        yield

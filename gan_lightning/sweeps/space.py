@@ -1,0 +1,123 @@
+"""What is searched: Hydra's sweep functions as Optuna's distributions, and their values in Hydra's grammar again."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from gan_lightning.config.messages import mistake
+from gan_lightning.errors import UserError
+
+SEED = "seed"  # is repeated and averaged over, not searched
+
+
+@dataclass(frozen=True)
+class Space:
+    """Arguments in Hydra's grammar, by what a search does with them.
+
+    Args:
+        searched: distributions by key, with its +, as Hydra takes it.
+        seeds: every trial is run with each; None: with the one that the configuration has.
+        fixed: the same in every trial: key=value.
+    """
+
+    searched: dict[str, BaseDistribution]
+    seeds: list[int] | None
+    fixed: list[str]
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """The arguments of a trial, in Hydra's grammar."""
+        return [*self.fixed, *(f"{key}={in_grammar(values[key])}" for key in self.searched)]
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Every combination, the last key fastest. Raises UserError for what has no single values."""
+        lists = {key: every(key, distribution) for key, distribution in self.searched.items()}
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+    def at(self, config: DictConfig) -> dict[str, Any] | None:
+        """The values that a configuration has itself; None where one of them is not in the space."""
+        found = {}
+        for key, distribution in self.searched.items():
+            name = key.lstrip("+")
+            group = name in config.hydra.runtime.choices
+            value = config.hydra.runtime.choices[name] if group else OmegaConf.select(config, name)
+            inside = held(distribution, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+            if inside is None:
+                return None
+            found[key] = inside
+        return found
+
+
+def read_space(arguments: Sequence[str], config_loader: Any = None) -> Space:
+    """The space that arguments in Hydra's grammar span. Raises UserError where there is nothing to search."""
+    searched: dict[str, BaseDistribution] = {}
+    seeds: list[int] | None = None
+    fixed = []
+    for override in OverridesParser.create(config_loader).parse_overrides(list(arguments)):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            fixed.append(str(override.input_line))
+        elif key.lstrip("+") == SEED:
+            seeds = [int(text) for text in override.sweep_string_iterator()]
+        else:
+            searched[key] = distribution(key, override)
+    if not searched:
+        raise UserError("hydra.sweeper.params: nothing is searched: give a key several values, or an interval(…)")
+    return Space(searched, seeds, fixed)
+
+
+def distribution(key: str, override: Override) -> BaseDistribution:
+    """Of one argument: choices are texts in Hydra's grammar, ranges and intervals numbers; log with tag(log, …)."""
+    sweep = override.value()
+    if isinstance(sweep, ChoiceSweep) or not isinstance(sweep, RangeSweep | IntervalSweep):
+        return CategoricalDistribution([str(text) for text in override.sweep_string_iterator()])
+    log = "log" in sweep.tags
+    try:
+        if isinstance(sweep, RangeSweep):
+            values = sorted(cast(Any, sweep.range()))
+            low, high, step = values[0], values[-1], abs(sweep.step)
+        else:
+            low, high, step = sweep.start, sweep.end, None
+        if all(isinstance(number, int) for number in (low, high, step or 1)):
+            return IntDistribution(cast(int, low), cast(int, high), log, 1 if log else cast(int, step or 1))
+        return FloatDistribution(cast(float, low), cast(float, high), log, None if log else step)
+    except (ValueError, IndexError) as error:
+        raise mistake(key.lstrip("+"), override.get_value_element_as_str(), str(error) or "no value at all") from error
+
+
+def every(key: str, distribution: BaseDistribution) -> list[Any]:
+    """All values of a distribution, for a grid."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    step = distribution.step if isinstance(distribution, FloatDistribution | IntDistribution) else None
+    if step is None:
+        raise UserError(f"{key.lstrip('+')}: a grid goes through single values: use a,b,c or range(…)")
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    count = round((distribution.high - distribution.low) / step) + 1
+    return [distribution.low + index * step for index in range(count)]
+
+
+def held(distribution: BaseDistribution, value: Any) -> Any:
+    """A configuration's value as the distribution has it; None if it is not there."""
+    if isinstance(distribution, CategoricalDistribution):
+        return next((text for text in distribution.choices if meant(str(text)) == value), None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    inside = distribution._contains(distribution.to_internal_repr(value))
+    return value if inside else None
+
+
+def meant(text: str) -> Any:
+    """The value that a text in Hydra's grammar stands for."""
+    return OverridesParser.create().parse_override(f"key={text}").value()
+
+
+def in_grammar(value: Any) -> str:
+    """A value of a distribution as Hydra reads it back, exactly."""
+    return value if isinstance(value, str) else repr(value)
