@@ -66,6 +66,7 @@ EXAMPLES = {
         f"{PROGRAM} model=wgan_gp data=mnist data.root=downloads",
         f"{PROGRAM} data=image_folder data.root=photos data.image_size=64",
         f"{PROGRAM} -m model=gan,dcgan,wgan_gp seed=1,2,3",
+        f"{PROGRAM} -m sweep=tpe hydra.sweeper.trials=30",
     ),
     "sample": (
         f"{PROGRAM} sample checkpoint=latest count=16 output=pictures",

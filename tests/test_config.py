@@ -478,7 +478,7 @@ def test_sweeps_are_refused(arguments: list[str], fragment: str) -> None:
 
 
 def test_intervals_are_for_sweepers_that_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra's own sweeper cannot go through one; another gets it whole, and a job of its start is checked."""
+    """Hydra's own sweeper cannot go through one; another gets it whole, and jobs of its ends are checked."""
     arguments = ["model.generator_optimizer.lr=interval(0.1,1)", "weights='interval(1,2)'"]
     assert "lr=interval(0.1,1): an interval is for searches" in refusal(
         lambda: sweep_jobs("train", arguments, Settings)
@@ -488,9 +488,11 @@ def test_intervals_are_for_sweepers_that_search(monkeypatch: pytest.MonkeyPatch)
     assert config.model.generator_optimizer.lr == 0.1
     assert config.weights == "interval(1,2)"
     monkeypatch.setattr(composition, "BASIC_SWEEPER", "another")
-    (job,) = sweep_jobs("train", [*arguments, "seed=3,4"], Settings)
-    settings = check(compose("train", job, Settings), Settings)
-    assert (settings["model"]["generator_optimizer"]["lr"], settings["seed"]) == (0.1, 3)
+    checked = []
+    for job in sweep_jobs("train", [*arguments, "seed=3,4"], Settings):
+        settings = check(compose("train", job, Settings), Settings)
+        checked.append((settings["model"]["generator_optimizer"]["lr"], settings["seed"]))
+    assert checked == [(0.1, 3), (1, 3), (0.1, 4)]
 
 
 def test_hydra_runs_the_rewritten_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

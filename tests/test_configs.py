@@ -67,8 +67,9 @@ SLOW -= {f"experiment={name}" for name in ("wgan_gp_mnist", "sagan_imagenet", "p
 
 
 def test_every_group_is_exercised() -> None:
-    """The other groups are parts of every run, or of a model; methods are those of compress (test_compress.py)."""
-    assert {f.parent.name for f in CONF.glob("*/*.yaml")} == {*SHOWN, "network", "step", "budget", "logger", "method"}
+    """Others are parts of every run, or of a model; test_compress.py tries methods, test_sweeps.py sweeps."""
+    others = {"network", "step", "budget", "logger", "method", "sweep"}
+    assert {f.parent.name for f in CONF.glob("*/*.yaml")} == {*SHOWN, *others}
 
 
 @cache

@@ -61,5 +61,6 @@ class GivingUp(Callback):
         study = studies.load(self.place.folder)
         study.pruner = MedianPruner(self.place.finished, self.place.scores)
         trial = studies.live(study, self.place.trial)
-        trial.report(self.scores.last[self.place.objective].value, self.told)
+        if self.told not in study.trials[self.place.trial].intermediate_values:  # told before the run was killed
+            trial.report(self.scores.last[self.place.objective].value, self.told)
         self.budget.given_up = trial.should_prune()

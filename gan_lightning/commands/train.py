@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -248,7 +248,8 @@ def fit(
         )
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
-    if counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most)):
+    trained = counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most))
+    if counters and trained and not killed(folder):
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
@@ -273,13 +274,18 @@ def fit(
         if latest:
             point_latest(folder)
         status.begin(folder, command, {"trial": place.trial} if place else None)
-        forget_after(folder / SCORES, counters.images if counters else -1)  # what a killed run left
+        # What a killed run left; the scores of the end are made again with the rest of it.
+        forget_after(folder / SCORES, counters.images - bool(trained) if counters else -1)
         banner(module, data, trainer, folder, counters)
     keep_memory()
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
     try:
+        if trained:
+            trainer.fit_loop.max_epochs = 0
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        if trained:
+            end_again(trainer, module, callbacks)
     except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
         if first:
             status.end(folder, *state_of(error), alarms.raised)
@@ -295,6 +301,22 @@ def fit(
         status.end(folder, state, reason, alarms.raised)
         summary(module, folder, scores, alarms, state)
     return EXIT_CODES[budget.signal] if budget.signal else 0
+
+
+def killed(folder: Path) -> bool:
+    """Whether the run in `folder` never came to its end, as far as it said."""
+    before = status.read(folder)
+    return before is not None and before.state == "running"
+
+
+def end_again(trainer: Trainer, module: AdversarialModule, callbacks: list[Callback]) -> None:
+    """Scores, samples and whatever else there is at the end of a run, of one that was killed in the middle of that."""
+    for callback in callbacks:
+        callback.on_train_start(trainer, module)
+    for callback in callbacks:
+        callback.on_train_end(trainer, module)
+    for callback in callbacks:
+        callback.teardown(trainer, module, "fit")
 
 
 def state_of(error: BaseException) -> tuple[status.State, str]:

@@ -138,29 +138,29 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
     for every other value, or other end of an interval, beside the first of the rest.
     """
     with hydra_loader() as loader:
-        typed = read_overrides(arguments)
-        checked = read(loader, command, typed, schema, sweep=True)
+        given = read_overrides(arguments)
+        checked = read(loader, command, given, schema, sweep=True)
         sweeper = plain_container(run_hydra(command, checked.first()))["hydra"]["sweeper"]
         space = read_overrides([f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()])
-        space = [override for override in space if override.key not in {argument.key for argument in typed}]
+        space = [override for override in space if override.key not in {argument.key for argument in given}]
         if space:  # what a configuration sweeps over, below what the user typed
-            checked = read(loader, command, [*space, *typed], schema, sweep=True)
+            checked = read(loader, command, [*space, *given], schema, sweep=True)
     lists: dict[str, list[str]] = {}
     for group, names in checked.groups:
         if names:
             lists[group.prefix + group.key] = names
+    basic = sweeper.get("_target_") == BASIC_SWEEPER
     for value, pairs in checked.typed():
-        if not value.key.startswith("hydra."):
-            lists[value.prefix + value.key] = [text for text, _ in pairs]
-    if sweeper.get("_target_") != BASIC_SWEEPER:
-        lists = {key: [end for text in texts for end in ends(text)] for key, texts in lists.items()}
-        first = {key: texts[0] for key, texts in lists.items()}
-        jobs = [first, *({**first, key: text} for key, texts in lists.items() for text in texts[1:])]
-        return [[f"{key}={text}" for key, text in job.items()] + checked.deleted() for job in jobs]
-    for key, texts in lists.items():
-        if single(texts[0]) != texts[0]:
-            raise mistake(key.lstrip("+"), texts[0], "an interval is for searches: use range(…) or choice(…)")
-    return [job + checked.deleted() for job in product(lists)]
+        if value.key.startswith("hydra."):
+            continue
+        if basic and any(ends(text) for _, text in pairs):
+            raise mistake(value.key, pairs[0][0], "an interval is for searches: use range(…) or choice(…)")
+        lists[value.prefix + value.key] = [one for typed, text in pairs for one in ends(text) or [typed]]
+    if basic:
+        return [job + checked.deleted() for job in product(lists)]
+    first = {key: texts[0] for key, texts in lists.items()}
+    jobs = [first, *({**first, key: text} for key, texts in lists.items() for text in texts[1:])]
+    return [[f"{key}={text}" for key, text in job.items()] + checked.deleted() for job in jobs]
 
 
 @contextmanager

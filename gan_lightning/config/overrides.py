@@ -219,14 +219,14 @@ def sweep_values(override: Override, parsed: Parsed) -> list[str]:
 
 
 def ends(text: str) -> list[str]:
-    """The values of what `sweep_values` returns: an interval's start and end, anything else as it is."""
+    """The start and the end of an interval(…) in Hydra's grammar; nothing of what is none."""
     sweep = parse(Override("", "key", text)).value() if "interval(" in text else None
-    return [str(sweep.start), str(sweep.end)] if isinstance(sweep, IntervalSweep) else [text]
+    return [str(sweep.start), str(sweep.end)] if isinstance(sweep, IntervalSweep) else []
 
 
 def single(text: str) -> str:
-    """The first of them."""
-    return ends(text)[0]
+    """One value of what `sweep_values` returns: an interval's start, anything else as it is."""
+    return next(iter(ends(text)), text)
 
 
 def product(lists: Mapping[str, Sequence[str]]) -> list[list[str]]:

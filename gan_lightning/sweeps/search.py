@@ -211,7 +211,7 @@ class Searching:
         """A line for a trial, and the best so far."""
         spread = "" if made.std is None else f" ± {made.std:.2g}"
         value = made.state if made.value is None else f"{self.objective} {made.value:.4g}{spread}"
-        why = f" ({made.reason})" if made.reason else ""
+        why = f" ({made.reason.partition(': ')[0]})" if made.reason else ""
         best = studies.best(self.study)
         so_far = f"; best {best.value:.4g}, trial {best.number}" if best else ""
         print(f"trial {number}: {value}{why}{so_far}", flush=True)

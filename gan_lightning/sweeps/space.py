@@ -79,16 +79,15 @@ def distribution(key: str, override: Override) -> BaseDistribution:
         return CategoricalDistribution([str(text) for text in override.sweep_string_iterator()])
     log = "log" in sweep.tags
     try:
-        if isinstance(sweep, RangeSweep):
-            values = sorted(cast(Any, sweep.range()))
-            low, high, step = values[0], values[-1], abs(sweep.step)
-        else:
-            low, high, step = sweep.start, sweep.end, None
-        if all(isinstance(number, int) for number in (low, high, step or 1)):
-            return IntDistribution(cast(int, low), cast(int, high), log, 1 if log else cast(int, step or 1))
-        return FloatDistribution(cast(float, low), cast(float, high), log, None if log else step)
-    except (ValueError, IndexError) as error:
-        raise mistake(key.lstrip("+"), override.get_value_element_as_str(), str(error) or "no value at all") from error
+        if isinstance(sweep, IntervalSweep):
+            return FloatDistribution(cast(float, sweep.start), cast(float, sweep.end), log)
+        values, step = sorted(cast(Any, sweep.range())), abs(sweep.step)
+        if all(isinstance(number, int) for number in (values[0], values[-1], step)):
+            return IntDistribution(values[0], values[-1], log, 1 if log else cast(int, step))
+        return FloatDistribution(values[0], values[-1], log, None if log else step)
+    except ValueError as error:
+        text = str(override.input_line).partition("=")[2]
+        raise mistake(key.lstrip("+"), text, str(error)) from error
 
 
 def every(key: str, distribution: BaseDistribution) -> list[Any]:

@@ -1,0 +1,342 @@
+"""Searches: what they try, what they note, and that nothing is lost or done twice when they are killed."""
+
+import csv
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("optuna", reason="searches need the extra sweep")
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from gan_lightning import status
+from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands.train import Settings, run
+from gan_lightning.config import as_typed, compose
+from gan_lightning.config.overrides import quoted
+from gan_lightning.errors import UserError
+from gan_lightning.metrics.records import lines
+from gan_lightning.sweeps import study as studies
+from gan_lightning.sweeps.search import Search
+from gan_lightning.sweeps.space import every, read_space
+
+TINY = [
+    "model=gan",
+    "model.generator.hidden=[8]",
+    "model.generator.latent_size=4",
+    "model.discriminator.hidden=[8]",
+    "trainer.accelerator=cpu",
+    "data.batch_size=32",
+    "budget.images=192",
+    "samples.every_images=100000",
+    "samples.count=4",
+    "scores.names=[diversity]",
+    "scores.samples=32",
+    "scores.real_samples=32",
+    "scores.every=64",
+]
+RATES = "model.generator_optimizer.lr=1e-4,1e-3,1e-2"
+
+
+def sweep(folder: Path, *arguments: str) -> int:
+    return run(["-m", f"hydra.sweep.dir={folder}", *TINY, *arguments])
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / studies.TABLE).open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run_folder: Path) -> dict[str, Any]:
+    checkpoint = read_checkpoint(run_folder / "checkpoints" / "last.ckpt")
+    checkpoint["counters"].pop("seconds")
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "counters")}
+
+
+def scores(run_folder: Path) -> list[tuple[int, float]]:
+    return [(line["images"], line["value"]) for line in lines(run_folder / "scores.jsonl")]
+
+
+def told(run_folder: Path) -> status.Status:
+    found = status.read(run_folder)
+    assert found is not None
+    return found
+
+
+def refusal(act: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as caught:
+        act()
+    return str(caught.value)
+
+
+# The space
+
+
+def test_hydras_sweeps_as_distributions() -> None:
+    numbers = ["b=tag(log,interval(1e-4,1e-1))", "c=interval(1,8)", "d=range(0,10,2)", "e=range(0.0,1.0,0.25)"]
+    texts = ["a=1,2,x", "f=[0.0,0.9],[0.5,0.9]"]
+    space = read_space([f"++{numbers[0]}", *numbers[1:], *texts, "g=3", "seed=1,2", "~h"])
+    assert space.searched == {
+        "a": CategoricalDistribution(["1", "2", "x"]),
+        "++b": FloatDistribution(1e-4, 1e-1, log=True),
+        "c": FloatDistribution(1, 8),
+        "d": IntDistribution(0, 8, step=2),
+        "e": FloatDistribution(0.0, 0.75, step=0.25),
+        "f": CategoricalDistribution(["[0.0,0.9]", "[0.5,0.9]"]),
+    }
+    assert (space.seeds, space.fixed) == ([1, 2], ["g=3", "~h"])
+    values = {"a": "x", "++b": 0.001, "c": 3.5, "d": 4, "e": 0.5, "f": "[0.5,0.9]"}
+    assert space.overrides(values) == ["g=3", "~h", "++b=0.001", "c=3.5", "d=4", "e=0.5", "a=x", "f=[0.5,0.9]"]
+
+
+def test_a_grid_is_every_combination() -> None:
+    space = read_space(["a=1,2", "b=range(0,3)", "c=range(0.0,1.0,0.5)"])
+    assert len(space.grid()) == 12
+    assert space.grid()[:3] == [{"a": "1", "b": 0, "c": c} for c in (0.0, 0.5)] + [{"a": "1", "b": 1, "c": 0.0}]
+    with pytest.raises(UserError, match="lr: a grid goes through single values"):
+        every("lr", FloatDistribution(0, 1))
+
+
+def test_a_space_holds_the_settings_of_a_configuration_or_not() -> None:
+    config = compose("train", ["model=gan"], Settings)
+    inside = ["model=gan,dcgan", "model.generator_optimizer.lr=tag(log,interval(1e-5,1e-2))"]
+    inside += ["model.generator_optimizer.betas=[0,0.9],[0.5,0.999]", "data.batch_size=range(32,129,32)"]
+    assert read_space(inside).at(config) == {
+        "model": "gan",
+        "model.generator_optimizer.lr": config.model.generator_optimizer.lr,
+        "model.generator_optimizer.betas": "[0.5,0.999]",
+        "data.batch_size": config.data.batch_size,
+    }
+    for outside in (
+        "model=dcgan,wgan",
+        "data.batch_size=range(8,33,8)",
+        "model.generator_optimizer.betas=[0,0.9],[0,1]",
+    ):
+        assert read_space([outside]).at(config) is None
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", "c\\", "a\\'b", "${x}", "\\${x}", "a,b", "照片", "~/x (1)"])
+def test_arguments_come_back_as_they_were_typed(text: str) -> None:
+    assert as_typed(f"data.root={quoted(text)}") == f"data.root={text}"
+    assert as_typed("seed=3") == "seed=3"
+
+
+# What a search does
+
+
+def test_a_grid_with_two_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep(tmp_path, "sweep=grid", "hydra.sweeper.params=null", RATES, "seed=5,6") == 0
+    made = table(tmp_path)
+    assert [row["model.generator_optimizer.lr"] for row in made] == ["0.0001", "0.001", "0.01"]
+    for number, row in enumerate(made):
+        runs = [tmp_path / f"{number:03d}_seed{seed}" for seed in (5, 6)]
+        values = [scores(one)[-1][1] for one in runs]
+        assert float(row["diversity"]) == pytest.approx(sum(values) / 2)
+        assert float(row["std"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    best = max(range(3), key=lambda number: float(made[number]["diversity"]))  # more diversity is better
+    said = capsys.readouterr().out
+    assert f"Best: trial {best}," in said
+    assert "Done after" not in said  # the runs print to files
+    assert "Done after" in (tmp_path / "000_seed5" / "output.txt").read_text()
+    assert (tmp_path / "multirun.yaml").exists()
+
+
+def test_a_trial_alone_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    assert sweep(tmp_path / "sweep", "sweep=tpe", "hydra.sweeper.trials=2", "hydra.sweeper.prune=false") == 0
+    trial = tmp_path / "sweep" / "001"
+    found = told(trial)
+    assert (found.state, found.sweep) == ("finished", {"trial": 1})
+    command = shlex.split(found.commands[0])
+    assert command[:3] == ["python", "-m", "gan_lightning"]
+    assert run([f"hydra.run.dir={tmp_path / 'alone'}", *command[3:]]) == 0
+    torch.testing.assert_close(weights(tmp_path / "alone"), weights(trial), rtol=0, atol=0)
+    assert scores(tmp_path / "alone") == scores(trial)
+    first = weights(tmp_path / "sweep" / "000")["state_dict"]
+    assert not torch.equal(
+        first["generator.layers.0.weight"], weights(trial)["state_dict"]["generator.layers.0.weight"]
+    )
+
+
+def test_what_diverges_or_fails_does_not_stop_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gan_lightning.data.digits import Digits
+
+    def setup(self: Digits, stage: Any = None) -> None:
+        if self.batch_size == 48:
+            raise OSError("the disk is gone")
+        original(self, stage)
+
+    original = Digits.setup
+    monkeypatch.setattr(Digits, "setup", setup)
+    axes = ["data.batch_size=32,48", "model.generator_optimizer.lr=1e-3,1e38", "trainer.log_every_n_steps=1"]
+    assert sweep(tmp_path, "sweep=grid", "hydra.sweeper.params=null", *axes) == 0
+    assert [row["state"] for row in table(tmp_path)] == ["finished", "diverged", "failed", "failed"]
+    assert "not finite at minibatch 2" in table(tmp_path)[1]["reason"]
+    assert table(tmp_path)[2]["reason"] == "OSError: the disk is gone"
+    states = [trial.state for trial in studies.load(tmp_path).trials]
+    assert states == [TrialState.COMPLETE, *[TrialState.FAIL] * 3]
+    other = ["trainer.log_every_n_steps=1", "model.generator_optimizer.lr=1e38"]
+    assert (
+        sweep(tmp_path / "none", "sweep=grid", "hydra.sweeper.params=null", *other, "step.critic_steps=1,2") == 1
+    )  # no trial has a value
+
+
+def test_hopeless_trials_are_given_up(tmp_path: Path) -> None:
+    """A rate that saturates every pixel at once has a FID above the median of two sane ones."""
+    axes = ["model.generator_optimizer.lr=1e-3,1e-2,10", "seed=1,2"]
+    prune = ["hydra.sweeper.prune=true", "hydra.sweeper.prune_trials=2", "scores.names=[fid]", "scores.force=true"]
+    prune += ["budget.images=320"]
+    assert sweep(tmp_path, "sweep=grid", "hydra.sweeper.params=null", *axes, *prune) == 0
+    states = [row["state"] for row in table(tmp_path)]
+    assert states[:3] == ["finished", "finished", "pruned"]
+    hopeless = tmp_path / "002_seed1"
+    assert scores(hopeless)[-1][0] < 320
+    assert weights(hopeless)["counters"]["images"] < 320
+    found = told(hopeless)
+    assert found.state == "pruned"
+    assert not (tmp_path / "002_seed2").exists()  # the first seed has decided
+    assert len(studies.load(tmp_path).trials[0].intermediate_values) == len(scores(tmp_path / "000_seed1"))
+
+
+def test_more_trials_may_be_asked_for_and_nothing_else_changed(tmp_path: Path) -> None:
+    first = ["sweep=random", "hydra.sweeper.trials=2"]
+    assert sweep(tmp_path, *first) == 0
+    before = (tmp_path / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert sweep(tmp_path, "sweep=random", "hydra.sweeper.trials=3") == 0
+    assert len(table(tmp_path)) == 3
+    assert (tmp_path / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    said = refusal(lambda: sweep(tmp_path, *first, "seed=3,4"))
+    assert str(tmp_path) in said
+    assert "seeds: None, now [3, 4]" in said
+    assert "choose another folder" in refusal(lambda: sweep(tmp_path, *first, "step.critic_steps=2"))
+    assert len(table(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["hydra.sweeper.trials=0"], "hydra.sweeper.trials=0"),
+        (["hydra.sweeper.sampler=best"], "hydra.sweeper.sampler=best"),
+        (["hydra.sweeper.trails=3"], "did you mean hydra.sweeper.trials"),
+        (["hydra.sweeper.objective=fdi"], "hydra.sweeper.objective=fdi: is not among the metrics made: diversity"),
+        (["scores.names=[]"], "a search goes by a score"),
+        (["hydra.sweeper.prune=true", "scores.every=null"], "set scores.every"),
+        (["hydra.sweeper.params=null"], "nothing is searched"),
+        (["data.batch_size=32,0"], "data.batch_size=0"),  # the second value: before the first trial
+        (["model.generator_optimizer.lr=interval(-1,1)"], "lr=-1"),
+        (["model.generator_optimizer.lr=tag(log,interval(0,1))"], "model.generator_optimizer.lr=tag"),
+        (["checkpoint=latest"], "one run is continued at a time"),
+    ],
+)
+def test_searches_are_refused_before_anything_is_made(arguments: list[str], fragment: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    assert fragment in refusal(lambda: sweep(folder, "sweep=random", "hydra.sweeper.trials=1", *arguments))
+    assert not folder.exists()
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / studies.FILE).write_bytes(b"not a database" * 100)
+    assert studies.FILE in refusal(lambda: sweep(tmp_path, "sweep=random", "hydra.sweeper.trials=1"))
+    assert (tmp_path / studies.FILE).read_bytes() == b"not a database" * 100
+
+
+def test_what_a_trial_tries_depends_on_its_number_alone() -> None:
+    search = Search(sampler="random", seed=3)
+    draws = [search.make_sampler(number)._rng.rng.random() for number in (4, 4, 5)]  # type: ignore[attr-defined]
+    assert draws[0] == draws[1] != draws[2]
+
+
+# Killed and several at once
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gan_lightning", "-m", f"hydra.sweep.dir={folder}", *TINY, *arguments]
+    place = folder.parent
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_trial(folder: Path, number: int) -> None:
+    """Until some of its images were scored."""
+    deadline = time.monotonic() + 60
+    while not (folder / f"{number:03d}" / "scores.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_and_started_again(tmp_path: Path) -> None:
+    """SIGKILL in a trial: those before it are kept, it goes on, and the table is that of a sweep left alone."""
+    search = ["sweep=random", "hydra.sweeper.trials=3"]
+    assert sweep(tmp_path / "whole", *search) == 0
+    killed = start(tmp_path / "parts", *search)
+    wait_for_trial(tmp_path / "parts", 1)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    kept = (tmp_path / "parts" / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert sweep(tmp_path / "parts", *search) == 0
+    assert (tmp_path / "parts" / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == kept
+    assert table(tmp_path / "parts") == table(tmp_path / "whole")
+    for number in range(3):
+        parts, whole = (tmp_path / name / f"{number:03d}" for name in ("parts", "whole"))
+        torch.testing.assert_close(weights(parts), weights(whole), rtol=0, atol=0)
+        assert scores(parts) == scores(whole)
+    assert sorted(f.name for f in (tmp_path / "parts").iterdir() if f.is_dir()) == ["000", "001", "002"]
+
+
+def test_a_trial_that_was_killed_at_its_very_end_has_its_score(tmp_path: Path) -> None:
+    """Trained and saved, but neither scored nor noted: its end is made again, not its training."""
+    search = ["sweep=random", "hydra.sweeper.trials=1"]
+    assert sweep(tmp_path, *search) == 0
+    whole, value = weights(tmp_path / "000"), table(tmp_path)[0]["diversity"]
+    before = scores(tmp_path / "000")
+    file = tmp_path / "000" / "scores.jsonl"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if '"images": 192' not in line))
+    found = told(tmp_path / "000")
+    assert len(scores(tmp_path / "000")) < len(before)
+    status.write(tmp_path / "000", status.Status(commands=found.commands, pid=2**22 + 1))
+    for name in (studies.FILE, studies.TABLE):
+        (tmp_path / name).unlink()
+    assert sweep(tmp_path, *search) == 0
+    assert scores(tmp_path / "000") == before
+    assert table(tmp_path)[0]["diversity"] == value
+    torch.testing.assert_close(weights(tmp_path / "000"), whole, rtol=0, atol=0)
+
+
+def test_ctrl_c_ends_the_step_and_the_sweep(tmp_path: Path) -> None:
+    search = ["sweep=random", "hydra.sweeper.trials=3", "budget.images=1000000"]
+    process = start(tmp_path / "sweep", *search)
+    wait_for_trial(tmp_path / "sweep", 0)
+    said = refusal(lambda: sweep(tmp_path / "sweep", *search))  # a second one, meanwhile
+    assert "a sweep is at work there" in said
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "The same command goes on." in out
+    assert "Traceback" not in out
+    found = told(tmp_path / "sweep" / "000")
+    assert (found.state, found.reason) == ("interrupted", "SIGINT")
+    assert [trial.state for trial in studies.load(tmp_path / "sweep").trials] == [TrialState.RUNNING]
+
+
+@pytest.mark.slow
+def test_two_at_once_with_joblib(tmp_path: Path) -> None:
+    """Own folders, divided threads, the same numbers as one after the other."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs hydra-joblib-launcher")
+    search = ["sweep=random", "hydra.sweeper.trials=4"]
+    assert sweep(tmp_path / "serial", *search) == 0
+    process = start(tmp_path / "parallel", *search, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert table(tmp_path / "parallel") == table(tmp_path / "serial")
+    assert len({told(tmp_path / "parallel" / f"{number:03d}").pid for number in range(4)}) == 2
+    for number in range(4):
+        parts, whole = (tmp_path / name / f"{number:03d}" for name in ("parallel", "serial"))
+        torch.testing.assert_close(weights(parts), weights(whole), rtol=0, atol=0)
