@@ -27,6 +27,7 @@ from gan_lightning.config.overrides import quoted
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import lines
 from gan_lightning.sweeps import study as studies
+from gan_lightning.sweeps.gpus import claim
 from gan_lightning.sweeps.search import Search
 from gan_lightning.sweeps.space import every, read_space
 
@@ -184,10 +185,8 @@ def test_what_diverges_or_fails_does_not_stop_a_sweep(tmp_path: Path, monkeypatc
     assert table(tmp_path)[2]["reason"] == "OSError: the disk is gone"
     states = [trial.state for trial in studies.load(tmp_path).trials]
     assert states == [TrialState.COMPLETE, *[TrialState.FAIL] * 3]
-    other = ["trainer.log_every_n_steps=1", "model.generator_optimizer.lr=1e38"]
-    assert (
-        sweep(tmp_path / "none", "sweep=grid", "hydra.sweeper.params=null", *other, "step.critic_steps=1,2") == 1
-    )  # no trial has a value
+    other = ["trainer.log_every_n_steps=1", "model.generator_optimizer.lr=1e38", "step.critic_steps=1,2"]
+    assert sweep(tmp_path / "none", "sweep=grid", "hydra.sweeper.params=null", *other) == 1  # no trial has a value
 
 
 def test_hopeless_trials_are_given_up(tmp_path: Path) -> None:
@@ -255,6 +254,23 @@ def test_what_a_trial_tries_depends_on_its_number_alone() -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    """Nothing here needs a GPU; not run on several."""
+    program = "import sys, pathlib; from gan_lightning.sweeps.gpus import claim; folder = pathlib.Path(sys.argv[1])"
+    program += "; print(claim(folder, 2), claim(folder, 2), flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    held = []
+    for expected in ("0 0", "1 1", "None None"):
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        held.append(process)
+        assert process.stdout
+        assert process.stdout.readline().strip() == expected
+    held[0].communicate()
+    assert claim(tmp_path, 2) == 0
+    for process in held[1:]:
+        process.communicate()
+
+
 # Killed and several at once
 
 
@@ -310,6 +326,7 @@ def test_a_trial_that_was_killed_at_its_very_end_has_its_score(tmp_path: Path) -
     torch.testing.assert_close(weights(tmp_path / "000"), whole, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_step_and_the_sweep(tmp_path: Path) -> None:
     search = ["sweep=random", "hydra.sweeper.trials=3", "budget.images=1000000"]
     process = start(tmp_path / "sweep", *search)

@@ -38,6 +38,7 @@ from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
 from gan_lightning.locks import lock
 from gan_lightning.metrics.scoring import Scorer
+from gan_lightning.sweeps.gpus import claim
 
 SEARCH = "gan_lightning.sweeps.search.Search"
 OUTPUT, LOCK = "output.txt", ".lock"
@@ -78,6 +79,13 @@ def job(config: DictConfig) -> None:
     job_config = HydraConfig.get()
     folder, place = Path(job_config.runtime.output_dir), place_of(job_config)
     settings = checked(check(config, Settings))
+    if (
+        "joblib" in job_config.launcher._target_
+        and torch.cuda.device_count() > 1
+        and settings["trainer"]["devices"] == 1
+    ):
+        gpu = claim(folder.parent, torch.cuda.device_count())
+        settings["trainer"]["devices"] = 1 if gpu is None else [gpu]
     command = status.command_line([as_typed(text) for text in job_config.overrides.task])
     if place:
         with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
