@@ -7,7 +7,7 @@ import sys
 
 from gan_lightning.errors import UserError
 
-COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress", "export")
+COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress", "export", "report")
 
 
 def main(arguments: list[str] | None = None) -> int:

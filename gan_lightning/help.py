@@ -102,6 +102,11 @@ EXAMPLES = {
         f"{PROGRAM} export checkpoint=latest format=torch_export",
         f"{PROGRAM} export checkpoint=latest push_to=user/name",
     ),
+    "report": (
+        f"{PROGRAM} report runs=[outputs/a,outputs/b,outputs/sweep]",
+        f"{PROGRAM} report runs='outputs/2026-11-*' score=fid by=best",
+        f"{PROGRAM} report runs=outputs output=comparison overwrite=true",
+    ),
     "project": (
         f"{PROGRAM} project checkpoint=latest input=photo.png",
         f"{PROGRAM} project checkpoint=latest input=photos space=w_plus",

@@ -30,11 +30,16 @@ def test_every_command_lists_models_groups_keys_and_examples(command: str) -> No
     assert re.search(r"^  checkpoint=\S+", text, re.MULTILINE)
 
 
-def test_a_command_about_data_alone_lists_no_models() -> None:
-    text = help_text("prepare")
+@pytest.mark.parametrize("command", ["prepare", "report"])
+def test_a_command_that_has_no_model_lists_none(command: str) -> None:
+    text = help_text(command)
     assert "models" not in text
-    assert re.search(r"^  data\.root=… +a folder, or a zip file", text, re.MULTILINE)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_command_about_data_alone() -> None:
+    text = help_text("prepare")
+    assert re.search(r"^  data\.root=… +a folder, or a zip file", text, re.MULTILINE)
 
 
 def test_descriptions() -> None:
@@ -53,7 +58,7 @@ def test_keys_show_their_defaults_and_comments() -> None:
     assert re.search(r"interpolate=false +a walk between latents", text)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "prepare"])
+@pytest.mark.parametrize("command", [*COMMANDS, "prepare", "report"])
 def test_examples_differ_and_would_compose(command: str) -> None:
     from gan_lightning.config import compose, sweep_jobs
 

@@ -239,6 +239,8 @@ UP = {
     "diversity",
     "authenticity",
     *(f"{kind}{where}" for kind in ("psnr", "ssim") for where in ("", "_y", "_hole")),
+    *(f"bleu_{order}" for order in (2, 3, 4, 5)),
+    *(f"distinct_{order}" for order in (1, 2, 3)),
 }
 
 

@@ -1,0 +1,251 @@
+"""The parts of the page as HTML. Every text goes through `e`: names, reasons and settings are not ours."""
+
+import html
+from collections.abc import Sequence
+
+from gan_lightning.metrics.records import FILE as SCORES
+from gan_lightning.reporting.markdown import not_recorded
+from gan_lightning.reporting.pictures import Frame
+from gan_lightning.reporting.plots import COLOURS, DASHED, GREY
+from gan_lightning.reporting.ranking import differences, how_made, lead, plural
+from gan_lightning.reporting.report import Report
+from gan_lightning.reporting.runs import Run
+from gan_lightning.reporting.table import Cell, Table
+
+MOST_LINES = 1000  # of what was left out
+
+
+def e(text: object) -> str:
+    """Text as HTML, also inside an attribute's quotes."""
+    return html.escape(str(text), quote=True)
+
+
+def header(report: Report) -> str:
+    """When, of what, ranked how, and who is first."""
+    ranking = report.ranking
+    scored = sum(row.rank is not None for row in ranking.rows)
+    facts = [
+        f"<p>Made {report.made:%Y-%m-%d %H:%M %Z} by gan_lightning {e(report.version)}: "
+        f"{plural(len(report.runs), 'run')}, {scored:,} with the score.</p>"
+    ]
+    if ranking.metric is None:
+        return facts[0] + "<p>No run has a score, so there are no ranks.</p>"
+    direction = "higher" if ranking.up else "lower"
+    made = how_made(next(iter(ranking.protocols.values()), {}))
+    facts.append(
+        f"<p>Ranked by the {e(ranking.by)} <b>{e(ranking.metric)}</b> of training; "
+        f"{direction} is better ({e(made)}).</p>"
+    )
+    facts.append(f"<p><b>Best:</b> {e(lead(ranking))}.</p>")
+    if len(ranking.protocols) > 1:
+        facts.append(ways(report))
+    return "".join(facts)
+
+
+def ways(report: Report) -> str:
+    """Says plainly that ranks of different ways of scoring do not compare."""
+    rows = report.ranking.rows
+    items = [
+        f"<li><b>{e(name)}</b> ({plural(sum(row.protocol == name for row in rows), 'run')}): "
+        f"{e(', '.join(f'{key} {value[:120]}' for key, value in keys.items()))}</li>"
+        for name, keys in differences(report.ranking.protocols).items()
+    ]
+    return (
+        f'<div class="warning" role="note"><p><b>The scores were made in {len(items)} ways, and only those of one way '
+        "compare.</b> The column “made” says which; each way has ranks of its own.</p>"
+        f"<ul>{''.join(items)}</ul></div>"
+    )
+
+
+def colour(index: int, ranked: bool) -> tuple[str, str]:
+    """The colour of a run's curves and whether they are dashed: the first ten have their own."""
+    if not ranked or index >= len(COLOURS):
+        return GREY, "solid"
+    return COLOURS[index], "solid" if index < DASHED else "dashed"
+
+
+def ranking_table(report: Report) -> str:
+    """The table of runs, and that of seeds averaged where there is one."""
+    averaged = report.groups_table
+    tools = ['<label>Filter <input type="search" id="filter" placeholder="name, state or value"></label>']
+    if averaged:
+        tools.append('<label><input type="checkbox" id="average"> average seeds</label>')
+    shown = [("all", "all"), ("best", "best ten"), ("none", "none")]
+    buttons = "".join(f'<button type="button" data-show="{key}">{said}</button>' for key, said in shown)
+    tools.append(f'<span class="group">Curves of {buttons}</span>')
+    boxes = []
+    for index, row in enumerate(report.ranking.rows):
+        name, (tone, dash) = row.run.name, colour(index, row.rank is not None or report.ranking.metric is None)
+        boxes.append(
+            f'<td class="pick"><label><input type="checkbox" checked data-run="{index}" '
+            f'aria-label="curves of {e(name)}"><span class="swatch {dash}" style="color:{tone}"></span></label></td>'
+        )
+    heading = '<th scope="col" class="pick"><span class="unseen">curves</span></th>'
+    parts = [f'<div class="tools">{"".join(tools)}</div>']
+    parts.append(box("runs", "Runs by rank", heading, boxes, report.runs_table))
+    if averaged:
+        parts.append(box("groups", "Settings by the mean over their seeds", "", [""] * len(averaged.rows), averaged))
+    if report.more_keys:
+        names = ", ".join(report.more_keys)
+        parts.append(
+            f"<details><summary>{len(report.more_keys)} more settings differ</summary><p>{e(names)}</p></details>"
+        )
+    return "".join(parts)
+
+
+def box(name: str, caption: str, heading: str, boxes: Sequence[str], table: Table) -> str:
+    """A table that is sorted by its headings and scrolls inside its box."""
+    heads = "".join(head(cell, "ascending" if cell.text == "rank" else "none") for cell in table.heading)
+    lines = []
+    for index, (pick, cells) in enumerate(zip(boxes, table.rows, strict=True)):
+        of_run = f' data-run="{index}"' if name == "runs" else ""
+        lines.append(
+            f"<tr{of_run}>{pick}{''.join(cell(some, place == 1, name) for place, some in enumerate(cells))}</tr>"
+        )
+    hidden = " hidden" if name == "groups" else ""
+    return (
+        f'<div class="box" id="{name}-box" tabindex="0" role="region" aria-label="{e(caption)}"{hidden}>'
+        f'<table id="{name}"><caption class="unseen">{e(caption)}</caption><thead><tr>{heading}{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def head(some: Cell, sort: str) -> str:
+    title = f' title="{e(some.title)}"' if some.title else ""
+    return f'<th scope="col" aria-sort="{sort}"><button type="button"{title}>{e(some.text)}</button></th>'
+
+
+def cell(some: Cell, is_name: bool, table: str) -> str:
+    """A cell with what it is sorted by; a run's name is a button, which brings its curve to the front."""
+    number = isinstance(some.value, float)
+    value = f' data-v="{e(repr(some.value) if number else some.value)}"' if some.value is not None else ""
+    title = f' title="{e(some.title)}"' if some.title else ""
+    if is_name:
+        inside = f'<button type="button" class="name" aria-pressed="false">{e(some.text)}</button>'
+        return f'<th scope="row"{value}{title}>{inside if table == "runs" else e(some.text)}</th>'
+    kind = ' class="number"' if number else ""
+    state = table == "runs" and some.text and some.text == some.value and some.text in MARKS
+    inside = f'<span class="state {MARKS[some.text]}">{e(some.text)}</span>' if state else e(some.text)
+    return f"<td{kind}{value}{title}>{inside}</td>"
+
+
+MARKS = {
+    "finished": "good",
+    "running": "live",
+    "interrupted": "half",
+    "pruned": "half",
+    "killed": "bad",
+    "diverged": "bad",
+    "failed": "bad",
+    "collapsed": "bad",
+    "unknown": "half",
+}
+
+
+def states(report: Report) -> str:
+    """Why runs ended, where there is more to say than a word."""
+    items = [
+        f"<li><b>{e(row.run.name)}</b>: {e(row.run.state.word)}: {e(row.run.state.reason)}</li>"
+        for row in report.ranking.rows
+        if row.run.state.reason
+    ]
+    return (
+        f"<details><summary>Why runs ended: {len(items)}</summary><ul>{''.join(items)}</ul></details>" if items else ""
+    )
+
+
+def evaluations(report: Report) -> str:
+    """Scores of the command evaluate, which are not ranked among those of training."""
+    lines = []
+    for run in report.runs:
+        for metric, scores in run.evaluations.items():
+            one = scores[-1]
+            spread = f" ± {one.std:.2g}" if one.std is not None else ""
+            lines.append(
+                f'<tr><th scope="row">{e(run.name)}</th><td>{e(metric)}</td><td class="number" title="{one.value!r}">'
+                f'{one.value:.4g}{spread}</td><td class="number">{one.images:,.0f}</td>'
+                f"<td>{e(how_made(one.settings))}</td></tr>"
+            )
+    if not lines:
+        return ""
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("run", "metric", "value", "images", "made of"))
+    inside = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    title = f"{plural(len(lines), 'score')} of the command evaluate, not ranked here"
+    return f'<details><summary>{title}</summary><div class="box" tabindex="0">{inside}</div></details>'
+
+
+def samples(report: Report) -> str:
+    """Grids side by side, with one slider over training."""
+    made = report.samples
+    if not made.frames:
+        return "<p>No run has samples that can be shown.</p>"
+    last = len(made.stops) - 1
+    figures = []
+    for index, frames in made.frames.items():
+        row = report.ranking.rows[index]
+        rank = f"{row.label}. " if row.label else ""
+        inside = "".join(one_frame(frame, row.run, report.ranking.metric, last) for frame in frames)
+        figures.append(f'<figure data-run="{index}"><figcaption>{e(rank + row.run.name)}</figcaption>{inside}</figure>')
+    real = "".join(
+        f'<figure class="real"><figcaption>Real: {e(name)}</figcaption>{shown(frame, f"real samples: {name}")}</figure>'
+        for name, frame in made.real.items()
+    )
+    points = " ".join(str(int(stop)) for stop in made.stops)
+    return (
+        f'<div class="tools slider"><label for="stop">Training images</label><input type="range" id="stop" min="0" '
+        f'max="{last}" value="{last}" step="1" data-stops="{points}"><output id="stop-said" for="stop">'
+        f"{made.stops[-1]:,.0f}</output></div>"
+        '<p class="hint">Each run shows what it made nearest to that number; below it stands the true one.</p>'
+        f'<div class="grids">{real}{"".join(figures)}</div>'
+    )
+
+
+def one_frame(frame: Frame, run: Run, metric: str | None, last: int) -> str:
+    """Samples with the images after which they were made and the newest score then."""
+    scores = [score for score in run.scores.get(metric or "", []) if score.images <= frame.images * 1.005 + 1]
+    score = f", {metric} {scores[-1].value:.4g}" if scores else ""
+    words = f"{frame.images:,.0f} images{score}"
+    stops = " ".join(map(str, frame.stops))
+    hidden = "" if last in frame.stops else " hidden"
+    inside = shown(frame, f"samples of {run.name}, {words}")
+    return f'<div class="frame" data-stops="{stops}"{hidden}>{inside}<p>{e(words)}</p></div>'
+
+
+def shown(frame: Frame, words: str) -> str:
+    """A picture, or lines of text."""
+    if frame.picture:
+        width, height = frame.size
+        return f'<img src="{frame.picture}" width="{width}" height="{height}" alt="{e(words)}" decoding="async">'
+    return f'<ol class="texts">{"".join(f"<li>{e(line)}</li>" for line in frame.lines)}</ol>'
+
+
+def commands(report: Report) -> str:
+    """How each run was made, folded up."""
+    parts = []
+    for row in report.ranking.rows:
+        run = row.run
+        body = f"<p>{e(not_recorded(run))}</p>"
+        if run.state.commands:
+            text = e("\n".join(run.state.commands))
+            button = '<button type="button" class="copy">copy</button>'
+            body = f'<div class="copied"><pre><code>{text}</code></pre>{button}</div>'
+        parts.append(f"<details><summary>{e(run.name)}</summary>{body}<p>In {e(run.folder)}</p></details>")
+    return "".join(parts)
+
+
+def left_out(report: Report) -> str:
+    """What is not on the page: for want of room, and what could not be read."""
+    said = "".join(f"<li>{e(one)}</li>" for one in report.said)
+    lines = [f"<li><code>{e(one.file)}</code>: {e(one.reason)}</li>" for one in report.left_out]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"<li>and {len(lines) - MOST_LINES:,} more</li>"]
+    if not said and not lines:
+        return "<p>Nothing.</p>"
+    files = f"<details{' open' if len(lines) < 12 else ''}><summary>Of files: {len(report.left_out):,}</summary>"
+    return (f"<ul>{said}</ul>" if said else "") + (f"{files}<ul>{''.join(lines)}</ul></details>" if lines else "")
+
+
+def footnote() -> str:
+    """What the numbers are."""
+    said = f"Scores are the records of source “train” in {SCORES}; nothing in the folders of the runs was changed."
+    return f'<p class="hint">{said}</p>'
