@@ -61,8 +61,8 @@ def text(value: Any) -> str:
 
 
 def short(value: Any, key: str = "", longest: int = 28) -> str:
-    """The same for a narrow column: the name alone of a class (what a `_target_` is), of long texts the beginning."""
-    some = text(value)
+    """For a narrow column: four digits, the name alone of a class (a `_target_`), of long texts the beginning."""
+    some = f"{value:.4g}" if isinstance(value, float) else text(value)
     some = some.rpartition(".")[2] if key.endswith("_target_") else some
     return some if len(some) <= longest else some[: longest - 1] + "…"
 

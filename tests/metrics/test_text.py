@@ -8,6 +8,7 @@ import nltk
 import pytest
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
+from gan_lightning.metrics.scores import UP
 from gan_lightning.metrics.text import ORDERS, References, bleu, distinct, self_bleu
 
 
@@ -64,3 +65,10 @@ def test_distinct() -> None:
     assert found["distinct_3"].value == 2 / 2
     assert found["distinct_2"].settings == {"hypotheses": 3, "n_grams": 4}
     assert distinct([["a"], []])["distinct_2"].value == 0
+
+
+def test_which_scores_of_texts_are_better_when_larger() -> None:
+    sentences = [["a", "b", "c"], ["a", "c", "b"]]
+    larger = {*bleu(sentences, References(sentences)), *distinct(sentences)}
+    assert larger < UP
+    assert not {*self_bleu(sentences), "nll", "nll_oracle"} & UP
