@@ -5,18 +5,24 @@ import importlib
 import os
 import sys
 
+from gan_lightning.clusters import let_others_speak, speaks
 from gan_lightning.errors import UserError
 
 COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress", "export", "report")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0 done, 1 failed, 2 a user's mistake, 130 and 143 interrupted."""
+    """Runs one command; returns the exit code.
+
+    0 done, 1 failed, 2 a user's mistake, 130 and 143 interrupted, 138 and 140 asked to make room (docs/clusters.md).
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return dispatch(arguments)
     except UserError as error:
-        print(f"gan_lightning: {error}", file=sys.stderr)
+        if speaks():
+            print(f"gan_lightning: {error}", file=sys.stderr)
+        let_others_speak()
         return 2
     except KeyboardInterrupt:
         print("gan_lightning: interrupted", file=sys.stderr)

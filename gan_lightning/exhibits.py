@@ -1,11 +1,27 @@
-"""Samples as people see them: files in `samples/`, and the same in TensorBoard."""
+"""Samples as people see them: files in `samples/`, and the same in the loggers."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from gan_lightning.data.pixels import to_picture
+
+
+class Writer(Protocol):
+    """What exhibits are written with; TensorBoard's SummaryWriter is one."""
+
+    def add_image(self, tag: str, img_tensor: Tensor, global_step: int) -> None:
+        """uint8 (3, h, w)."""
+        ...
+
+    def add_text(self, tag: str, text_string: str, global_step: int) -> None:
+        """Markdown."""
+        ...
+
+    def add_audio(self, tag: str, snd_tensor: Tensor, global_step: int, sample_rate: int) -> None:
+        """(1, T) in [-1, 1], so many samples a second."""
+        ...
 
 
 class Exhibit(Protocol):
@@ -15,8 +31,8 @@ class Exhibit(Protocol):
         """Writes files of this path, each with a suffix of its own; the folder is there."""
         ...
 
-    def log(self, writer: Any, tag: str, step: int) -> None:
-        """Adds them to a SummaryWriter."""
+    def log(self, writer: Writer, tag: str, step: int) -> None:
+        """Adds them under this tag, or tags below it."""
         ...
 
 
@@ -29,7 +45,7 @@ class PictureExhibit:
     def save(self, stem: Path) -> None:
         to_picture(self.picture).save(stem.with_name(f"{stem.name}.png"))
 
-    def log(self, writer: Any, tag: str, step: int) -> None:
+    def log(self, writer: Writer, tag: str, step: int) -> None:
         writer.add_image(tag, self.picture, step)
 
 
@@ -43,6 +59,6 @@ class TextExhibit:
         text = "".join(f"{line}\n" for line in self.lines)
         stem.with_name(f"{stem.name}.txt").write_text(text, encoding="utf-8")
 
-    def log(self, writer: Any, tag: str, step: int) -> None:
+    def log(self, writer: Writer, tag: str, step: int) -> None:
         """As a code block: whatever the text holds is shown as it is."""
         writer.add_text(tag, "".join(f"    {line}\n" for line in self.lines), step)

@@ -2,11 +2,55 @@
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+from gan_lightning.exhibits import Exhibit
+
+# Made when they are imported, so that no checker knows them.
+Session: Any = plugin_data_pb2.HParamsPluginData  # type: ignore[attr-defined]
+Status: Any = api_pb2.Status  # type: ignore[attr-defined]
+Summary: Any = summary_pb2.Summary  # type: ignore[attr-defined]
+
+
+@runtime_checkable
+class RunLogger(Protocol):
+    """What our loggers are told beside metrics. Steps are images seen; only the first rank writes."""
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Training begins, or goes on; settings: the run's, flat."""
+        ...
+
+    def show(self, exhibit: Exhibit, tag: str, step: int) -> None: ...
+
+    def say(self, tag: str, text: str, step: int) -> None: ...
+
+    def score(self, values: dict[str, float], step: int) -> None:
+        """Scores, and glances at samples: what not every line of metrics has."""
+        ...
+
+    def end(self, *, failed: bool) -> None:
+        """Training is over, and was not interrupted."""
+        ...
+
+
+def ours(loggers: Iterable[Logger]) -> list[RunLogger]:
+    """Those that can be told more than metrics."""
+    return [logger for logger in loggers if isinstance(logger, RunLogger)]
+
+
+def check_loggers(makers: dict[str, Any]) -> None:
+    """Raises UserError for a logger whose package is missing; makers: partial classes, or None."""
+    for maker in makers.values():
+        check = getattr(getattr(maker, "func", None), "check", None)
+        if check:
+            check()
 
 
 class TensorBoard(TensorBoardLogger):
@@ -26,6 +70,42 @@ class TensorBoard(TensorBoardLogger):
             default_hp_metric=False,
             purge_step=0 if left else None if images is None else images + 1,
         )
+
+    @rank_zero_only
+    def begin(self, settings: dict[str, Any]) -> None:
+        """A row of the HParams tab, which is there from the beginning, whatever becomes of the run.
+
+        No list of metrics goes with it: every run of a sweep would have its own, and the tab reads one alone. So it
+        shows all curves by their last values. Of a run that was continued it keeps the first settings.
+        """
+        begun: Any = Session(session_start_info={})
+        for key, value in settings.items():
+            kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+            setattr(begun.session_start_info.hparams[key], f"{kind}_value", value)
+        self._summarise(metadata.SESSION_START_INFO_TAG, begun)
+
+    @rank_zero_only
+    def show(self, exhibit: Exhibit, tag: str, step: int) -> None:
+        exhibit.log(self.experiment, tag, step)
+
+    @rank_zero_only
+    def say(self, tag: str, text: str, step: int) -> None:
+        self.experiment.add_text(tag, text, step)
+
+    def score(self, values: dict[str, float], step: int) -> None:
+        self.log_metrics(values, step)
+
+    @rank_zero_only
+    def end(self, *, failed: bool) -> None:
+        status = Status.Value("STATUS_FAILURE" if failed else "STATUS_SUCCESS")
+        self._summarise(metadata.SESSION_END_INFO_TAG, Session(session_end_info={"status": status}))
+
+    def _summarise(self, tag: str, session: Any) -> None:
+        writer = self.experiment.file_writer
+        assert writer is not None
+        described = metadata.create_summary_metadata(session)
+        writer.add_summary(Summary(value=[Summary.Value(tag=tag, metadata=described)]))
+        self.experiment.flush()
 
     @rank_zero_only
     def save(self) -> None:
@@ -55,6 +135,21 @@ class CSV(Logger):
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The run's config.yaml holds them."""
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """The same."""
+
+    def show(self, exhibit: Exhibit, tag: str, step: int) -> None:
+        """The run's folder `samples` holds it."""
+
+    def say(self, tag: str, text: str, step: int) -> None:
+        """It was printed."""
+
+    def score(self, values: dict[str, float], step: int) -> None:
+        """`scores.jsonl` holds them."""
+
+    def end(self, *, failed: bool) -> None:
+        """Every line is in the file already."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -8,15 +8,13 @@ from omegaconf import OmegaConf
 
 
 def main() -> int:
-    from gan_lightning.budget import EXIT_CODES
     from gan_lightning.commands.train import Settings, fit
     from gan_lightning.config import check
 
     config = Path(sys.argv[1])
     checkpoint = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
-    code = fit(check(stored, Settings), config.parent, checkpoint)
-    return 0 if code in EXIT_CODES.values() else code  # an interrupt is no failure of this rank; the first reports it
+    return fit(check(stored, Settings), config.parent, checkpoint)
 
 
 if __name__ == "__main__":

@@ -68,18 +68,31 @@ class PlayersStrategy(DDPStrategy):
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         codes = [process.wait() for process in self.launched]
-        for name, value in self._environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        self._restore_environment()
         failed = {rank: code for rank, code in enumerate(codes, start=1) if code}
         if failed:
             raise RuntimeError(f"ranks ended with errors (rank: exit code): {failed}")
 
-    def abort(self) -> None:
-        """After an error on this rank: the others wait for it in vain, so they are ended."""
-        for process in self.launched:
-            process.terminate()
+    def abort(self, error: BaseException) -> None:
+        """After an error on this rank: the others wait for it in vain, so they are ended.
+
+        What was left behind would have the next run of a sweep believe that its ranks were there.
+        """
+        launched = self.launched
+        for process in launched:
+            process.kill()  # inside a collective they see nothing milder
+        for process in launched:
+            process.wait()
+        if launched and isinstance(error, Exception) and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # not after an interrupt: it may wait for what was under way
+        launched.clear()  # or Lightning, which watches them, ends this process as well
+        self._restore_environment()
+
+    def _restore_environment(self) -> None:
+        for name, value in self._environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
     @property
     def launched(self) -> list[subprocess.Popen]:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
+from gan_lightning import clusters
 from gan_lightning.checkpoint import AtomicCheckpointIO
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.types import PositiveInt
@@ -56,6 +57,17 @@ class TrainerSettings:
     def on_cuda(self) -> bool:
         return self.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
+    @property
+    def processes(self) -> int:
+        """Of this machine."""
+        if self.devices == "auto":
+            return torch.cuda.device_count() if self.on_cuda else 1
+        return len(self.devices) if isinstance(self.devices, list) else self.devices
+
+    def check_processes(self) -> None:
+        """Raises UserError where torchrun, SLURM or a person started other processes than these settings ask for."""
+        clusters.check_processes(self.processes, self.num_nodes)
+
     def chosen_precision(self) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
         """The precision that "auto" stands for here."""
         if self.precision != "auto":
@@ -65,12 +77,15 @@ class TrainerSettings:
     def build(
         self, folder: Path, callbacks: Sequence[Callback], loggers: Sequence[Logger], other_ranks: Sequence[str]
     ) -> Trainer:
-        """The Trainer of the run in `folder`; `other_ranks`: the arguments of Python that start another rank."""
+        """The Trainer of the run in `folder`; `other_ranks`: the arguments of Python that start another rank.
+
+        Raises RuntimeError where Lightning would run on another number of processes.
+        """
         if self.on_cuda:  # both ways: a sweep's runs share a process
             torch.set_float32_matmul_precision("highest" if self.precision == "32-true" else "high")
             torch.backends.cudnn.allow_tf32 = self.precision != "32-true"
         several = self.num_nodes > 1 or self.devices == "auto" or self.devices not in (1, [0])
-        return Trainer(
+        trainer = Trainer(
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.num_nodes,
@@ -86,7 +101,7 @@ class TrainerSettings:
             default_root_dir=folder,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), clusters.environment()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -95,3 +110,6 @@ class TrainerSettings:
             limit_val_batches=0,
             num_sanity_val_steps=0,
         )
+        if trainer.world_size != (asked := self.processes * self.num_nodes):
+            raise RuntimeError(f"{asked} processes were asked for, and Lightning has {trainer.world_size}")
+        return trainer

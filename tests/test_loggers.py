@@ -1,15 +1,27 @@
-"""Logs go on over a resume without gap or double line."""
+"""Logs go on over a resume without gap or double line; the HParams tab has a row for every run."""
 
 import csv
+import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from gan_lightning.callbacks.metrics import flat
 from gan_lightning.commands.train import run
+from gan_lightning.divergence import Diverged
 from gan_lightning.loggers import CSV
+from gan_lightning.metrics.records import lines
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -51,7 +63,7 @@ def test_events_have_every_step_once(tmp_path: Path) -> None:
     assert [e.step for e in events.Scalars("D/loss")] == list(range(128, 1025, 128))
     shown = set(events.Tags()["scalars"])
     assert {f"{player}/{key}" for player in "DG" for key in ("loss", "gradient_norm", "learning_rate")} <= shown
-    assert {"D/loss_real", "D/loss_fake", "D/real", "D/fake", "D/ranking", "images_per_second", "final/D/loss"} <= shown
+    assert {"D/loss_real", "D/loss_fake", "D/real", "D/fake", "D/ranking", "images_per_second"} <= shown
     assert {"samples/ema", "samples/raw", "samples/real", "samples/nearest"} == set(events.Tags()["images"])
     assert [float(row["D/loss"]) for row in rows(folder)] == pytest.approx([e.value for e in events.Scalars("D/loss")])
     assert "_hparams_/session_start_info" in str(events.summary_metadata.keys())
@@ -60,3 +72,66 @@ def test_events_have_every_step_once(tmp_path: Path) -> None:
 def test_hyper_parameters_are_flat() -> None:
     config = {"seed": 1, "data": {"seed": 1, "sizes": [1, 2], "root": None}, "model": {"lr": 0.1, "_partial_": True}}
     assert flat(config) == {"seed": 1, "data.sizes": "[1, 2]", "model.lr": 0.1}
+
+
+SMALL = [
+    "model=gan",
+    "model.generator.hidden=[8]",
+    "model.discriminator.hidden=[8]",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=2",
+    "scores.samples=64",
+    "scores.real_samples=64",
+    "samples.count=4",
+]
+
+
+def table(folder: Path) -> dict[str, Any]:
+    """What the HParams tab shows of `tensorboard --logdir folder`, by run: TensorBoard's own answer."""
+    events = EventMultiplexer()
+    events.AddRunsFromDirectory(str(folder))
+    events.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(folder)), logdir=str(folder)))
+    statuses = api_pb2.Status.values()  # type: ignore[attr-defined]  # made when it is imported
+    request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=100, allowed_statuses=statuses)  # type: ignore[attr-defined]
+    groups = Handler(RequestContext(), context, "", request).run().session_groups
+    assert all(len(group.sessions) == 1 for group in groups)
+    found = {}
+    for group in groups:
+        values = {f"{v.name.group}/{v.name.tag}".lstrip("/"): v.value for v in group.metric_values}
+        status = api_pb2.Status.Name(group.sessions[0].status)  # type: ignore[attr-defined]
+        found[group.sessions[0].name.partition("/")[0]] = (dict(group.hparams), values, status)
+    assert len(found) == len(groups)
+    return found
+
+
+def test_the_table_of_a_sweep_has_every_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(name: str, *arguments: str) -> int:
+        return run([*SMALL, f"hydra.run.dir={tmp_path / name}", *arguments])
+
+    assert train("0", "budget.images=512", "model.generator_optimizer.lr=1e-3") == 0
+    assert train("0", "budget.images=1024", "model.generator_optimizer.lr=1e-3") == 0
+    with pytest.raises(Diverged):
+        train("1", "budget.images=1024", "model.discriminator_optimizer.lr=1e38")
+    log = CSV.log_metrics
+
+    def log_and_interrupt(self: CSV, metrics: dict[str, float], step: int | None = None) -> None:
+        log(self, metrics, step)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CSV, "log_metrics", log_and_interrupt)
+        assert train("2", "budget.images=1024", "scores=off") == 143
+    shown = table(tmp_path)
+    assert set(shown) == {"0", "1", "2"}
+    settings, values, status = shown["0"]
+    assert settings["model.generator_optimizer.lr"].number_value == 1e-3
+    assert settings["data.flip"].bool_value is False
+    assert settings["model._target_"].string_value == "gan_lightning.models.gan.GAN"
+    written = [row for row in lines(tmp_path / "0" / "scores.jsonl") if row["images"] == 1024]
+    assert {f"scores/{row['metric']}" for row in written} <= set(values)
+    assert all(values[f"scores/{row['metric']}"] == pytest.approx(row["value"], rel=1e-5) for row in written)
+    assert values["D/loss"] == pytest.approx(float(rows(tmp_path / "0")[-1]["D/loss"]))
+    assert [status, shown["1"][2], shown["2"][2]] == ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN"]
+    assert "D/loss" in shown["2"][1]
+    assert "scores/diversity" not in shown["2"][1]

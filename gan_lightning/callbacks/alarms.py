@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.scores import Scores
+from gan_lightning.loggers import ours
 
 # Calibrated on ten healthy runs of each model, which raise no alarm, and on runs driven to collapse (docs/scores.md).
 LINES, IMAGES = 10, 20_000  # "for long": so many log lines in a row, over so many images
@@ -138,8 +138,7 @@ class Alarms(Callback):
             message = f"at {module.counters.images:,} images {text}. {REMEDIES[kind]}."
             self.raised.append(message)
             self.say(f"WARNING: {message}")
-            for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                    logger.experiment.add_text("alarms", message, module.counters.images)
+            for logger in ours(trainer.loggers):
+                logger.say("alarms", message, module.counters.images)
             if self.on_collapse == "stop":
                 trainer.should_stop = self.stopped = True

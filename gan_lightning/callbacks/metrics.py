@@ -1,4 +1,4 @@
-"""One line of metrics every few minibatches: one transfer from the device, one call a logger."""
+"""One line of metrics every few minibatches: one transfer from the device, one call a logger; its begin and end."""
 
 import time
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from gan_lightning.budget import asked_to_end
 from gan_lightning.divergence import Diverged, advice
+from gan_lightning.loggers import ours
 
 
 class Metrics(Callback):
@@ -18,9 +19,13 @@ class Metrics(Callback):
         self.last: dict[str, float] = {}
         self.images_per_second = 0.0
         self._since = (0.0, 0)
+        self._began = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._since = (time.monotonic(), pl_module.counters.images)
+        for logger in ours(trainer.loggers):
+            logger.begin(flat(pl_module.config))
+        self._began = True
 
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
         if not module.log_due:
@@ -52,14 +57,21 @@ class Metrics(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        final = {f"final/{key}": value for key, value in self.last.items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and pl_module.config:
-                logger.log_hyperparams(flat(pl_module.config), final, step=pl_module.counters.images)
+        if asked_to_end(trainer) is None:  # else it goes on some day
+            self._end(trainer, failed=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        if isinstance(exception, Exception):  # no interrupt
+            self._end(trainer, failed=True)
+
+    def _end(self, trainer: Trainer, *, failed: bool) -> None:
+        if self._began:
+            for logger in ours(trainer.loggers):
+                logger.end(failed=failed)
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"data": {"seed": 0}} -> {"data.seed": 0}: what TensorBoard's HParams tab takes."""
+    """{"data": {"seed": 0}} -> {"data.seed": 0}: what TensorBoard's HParams tab and others take."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if key == "_partial_" or value is None or (prefix and key in ("step", "seed")):  # noise, or said elsewhere

@@ -1,20 +1,22 @@
 """What samples are like during training, always of the same latents, and a GIF of pictures at the end."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from gan_lightning.budget import asked_to_end
 from gan_lightning.checkpoint import position
 from gan_lightning.data.base import Data
 from gan_lightning.data.pixels import enlarged, grid, to_float, to_picture
 from gan_lightning.data.sets import ImageSet, Indexed
 from gan_lightning.exhibits import Exhibit, PictureExhibit
+from gan_lightning.loggers import ours
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
@@ -25,7 +27,7 @@ NEARBY = 2**30  # bytes of a training set that is searched after every run; `sam
 
 
 class SampleGrids(Callback):
-    """`samples/*.png` and the same in TensorBoard: the moving average ("ema") and the last weights ("raw").
+    """`samples/*.png` and the same in the loggers: the moving average ("ema") and the last weights ("raw").
 
     Texts are lines in `samples/*.txt`. A grid of real images is written once. Sampling draws nothing from the streams
     of training.
@@ -57,6 +59,8 @@ class SampleGrids(Callback):
             self.draw(trainer, module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if asked_to_end(trainer) not in (None, signal.SIGINT):  # a scheduler does not wait for pictures
+            return
         self.draw(trainer, pl_module)
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
@@ -83,9 +87,8 @@ class SampleGrids(Callback):
         folder = Path(trainer.default_root_dir) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         exhibit.save(folder / name)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                exhibit.log(logger.experiment, tag, step)
+        for logger in ours(trainer.loggers):
+            logger.show(exhibit, tag, step)
 
 
 def save_grid(images: Tensor, path: Path, columns: int | None = None) -> None:

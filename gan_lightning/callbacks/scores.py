@@ -14,7 +14,7 @@ from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import FOLDER, read_checkpoint
 from gan_lightning.divergence import check_finite
 from gan_lightning.errors import UserError
-from gan_lightning.loggers import CSV
+from gan_lightning.loggers import ours
 from gan_lightning.metrics import records
 from gan_lightning.metrics.scores import UP
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings, from_first, world
@@ -174,10 +174,8 @@ class Scores(Callback):
             self._glanced_at = module.counters.images
         if trainer.is_global_zero:
             records.append(Path(trainer.default_root_dir) / records.FILE, made)
-            for logger in trainer.loggers:
-                if not isinstance(logger, CSV):
-                    values = {f"scores/{record.metric}": record.value for record in made}
-                    logger.log_metrics(values, step=module.counters.images)
+            for logger in ours(trainer.loggers):
+                logger.score({f"scores/{record.metric}": record.value for record in made}, module.counters.images)
             self.say(f"scores at {module.counters.images:,} images: {self.text()}")
         self._next_seconds = from_first(time.monotonic() - began)
         self.seconds += self._next_seconds
@@ -193,10 +191,8 @@ class Scores(Callback):
             return
         self.looks += 1
         self._glanced_at = module.counters.images
-        for logger in trainer.loggers:
-            if not isinstance(logger, CSV):
-                values = {f"watch/{name}": value for name, value in self.seen.items()}
-                logger.log_metrics(values, step=module.counters.images)
+        for logger in ours(trainer.loggers):
+            logger.score({f"watch/{name}": value for name, value in self.seen.items()}, module.counters.images)
         self._next_glance = from_first(time.monotonic() - began)
         self.glance_seconds += self._next_glance
 

@@ -79,12 +79,9 @@ def job(config: DictConfig) -> None:
     job_config = HydraConfig.get()
     folder, place = Path(job_config.runtime.output_dir), place_of(job_config)
     settings = checked(check(config, Settings))
-    if (
-        "joblib" in job_config.launcher._target_
-        and torch.cuda.device_count() > 1
-        and settings["trainer"]["devices"] == 1
-    ):
-        gpu = claim(folder.parent, torch.cuda.device_count())
+    gpus = torch.cuda.device_count() if "joblib" in job_config.launcher._target_ else 0
+    if gpus > 1 and settings["trainer"]["devices"] == 1:
+        gpu = claim(folder.parent, gpus)
         settings["trainer"]["devices"] = 1 if gpu is None else [gpu]
     command = status.command_line([as_typed(text) for text in job_config.overrides.task])
     if place:
@@ -92,7 +89,7 @@ def job(config: DictConfig) -> None:
             start(settings, folder, command, place)
         return
     if code := start(settings, folder, command):
-        raise KeyboardInterrupt if code == EXIT_CODES[signal.SIGINT] else RuntimeError(f"exit code {code}")
+        raise SystemExit(code)  # interrupted: no other run begins
 
 
 def place_of(job_config: Any) -> Place | None:

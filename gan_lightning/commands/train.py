@@ -12,10 +12,10 @@ from lightning.pytorch import Callback, Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
-from gan_lightning import status
+from gan_lightning import clusters, status
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.agreement import check_networks
-from gan_lightning.budget import EXIT_CODES, Budget
+from gan_lightning.budget import Budget
 from gan_lightning.callbacks.alarms import Alarms
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.giving_up import GivingUp, Place
@@ -35,6 +35,7 @@ from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
+from gan_lightning.loggers import check_loggers
 from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
@@ -94,6 +95,7 @@ class Settings(TypedDict):
 def run(arguments: list[str]) -> int:
     """The command: returns the exit code. Everything is checked before a folder is made."""
     flags = {"-m", "--multirun"}
+    clusters.check_arguments(arguments, sweep=bool(flags & set(arguments)))
     if flags & set(arguments):
         from gan_lightning.commands.sweep import sweep  # here: it starts runs of this command
 
@@ -121,6 +123,7 @@ def checked(settings: dict[str, Any], *, fresh: bool = True) -> dict[str, Any]:
     data: Data = instantiate(settings["data"])
     data.check()  # before the models: what they are built for, such as classes, is found there
     check_model(check_models(settings)["model"], settings["model"], data)
+    check_loggers(instantiate(settings["logger"]))
     budget = settings["budget"]
     if settings["trainer"].get("max_epochs") is None and not any(
         budget.get(key) for key in ("images", "generator_steps", "minutes")
@@ -190,8 +193,10 @@ def resume(given: Path, arguments: list[str], command: str) -> int:
     folder = run_folder(file)
     last = folder / FOLDER / LAST
     if not (folder / CONFIG).exists():
+        clusters.check_same_folder(given)
         folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
     elif last.exists() and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
+        clusters.check_same_folder(given)
         folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
     return fit(settings, folder, file, command=command)
 
@@ -219,6 +224,7 @@ def fit(
     command: what was typed, for `status.json`. place: in a sweep. latest: whether outputs/latest is to be this run.
     """
     quieten()
+    instantiate(settings["trainer"]).check_processes()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: Data = instantiate(settings["data"])
     module: AdversarialModule = instantiate(settings["model"])
@@ -290,8 +296,8 @@ def fit(
         if first:
             status.end(folder, *state_of(error), alarms.raised)
         if isinstance(strategy, PlayersStrategy):
-            strategy.abort()
-        if budget.signal:  # the second one: Lightning would end with 1
+            strategy.abort(error)
+        if budget.received:  # the second one: Lightning would end with 1
             raise KeyboardInterrupt from None
         raise
     if isinstance(strategy, PlayersStrategy):
@@ -300,7 +306,7 @@ def fit(
         state, reason = ending(budget, alarms)
         status.end(folder, state, reason, alarms.raised)
         summary(module, folder, scores, alarms, state)
-    return EXIT_CODES[budget.signal] if budget.signal else 0
+    return budget.leave(first)
 
 
 def killed(folder: Path) -> bool:

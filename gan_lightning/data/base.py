@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,6 +28,13 @@ log = logging.getLogger(__name__)
 def say(message: str) -> None:
     """One line of warning, from one rank."""
     log.warning(message)
+
+
+def make_no_room(worker: int) -> None:
+    """A loader's worker leaves a scheduler's signal, which may come to every process of a job, to its parent."""
+    for name in ("SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class Data(LightningDataModule):
@@ -219,6 +227,7 @@ class Data(LightningDataModule):
             batch_sampler=indices,
             collate_fn=as_it_is,
             num_workers=self.workers,
+            worker_init_fn=make_no_room,
             pin_memory=torch.cuda.is_available(),
             generator=generator(self.seed, "workers", epoch),  # a loader without one draws from torch's global stream
         )

@@ -17,7 +17,7 @@ from gan_lightning.data.spectrograms import FLOOR, log_mel
 from gan_lightning.data.wav import Labels, check_rate, read_wav, sound_labels, sound_names, to_int16, write_wav
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.errors import UserError
-from gan_lightning.exhibits import Exhibit
+from gan_lightning.exhibits import Exhibit, Writer
 from gan_lightning.metrics.extractors import SPOKEN, Extractor, spoken_digits
 from gan_lightning.paths import expand
 from gan_lightning.types import Fraction, PositiveFloat, PositiveInt
@@ -108,7 +108,7 @@ class SoundExhibit:
         played = torch.cat([self.sounds, pause], 1)[:PLAYED].flatten()
         write_wav(stem.with_name(f"{stem.name}.wav"), played.numpy(), self.rate)
 
-    def log(self, writer: Any, tag: str, step: int) -> None:
+    def log(self, writer: Writer, tag: str, step: int) -> None:
         writer.add_image(tag, self.picture(), step)
         for index, sound in enumerate(self.sounds[:PLAYED]):
             writer.add_audio(f"{tag}/{index}", to_sound(sound)[None], step, self.rate)

@@ -26,7 +26,7 @@ from gan_lightning.data.translation import Pairs, Translation, Unpaired
 from gan_lightning.data.wav import check_rate, read_wav, sound_names, to_int16, write_wav
 from gan_lightning.draws import generator as stream_of
 from gan_lightning.errors import UserError
-from gan_lightning.exhibits import Exhibit
+from gan_lightning.exhibits import Exhibit, Writer
 from gan_lightning.paths import expand
 from gan_lightning.types import Fraction, PositiveInt
 
@@ -103,7 +103,7 @@ class SpokenExhibit:
         to_picture(self.picture).save(stem.with_name(f"{stem.name}.png"))
         write_wav(stem.with_name(f"{stem.name}.wav"), to_int16(self.rows.flatten().numpy()), self.rate)
 
-    def log(self, writer: Any, tag: str, step: int) -> None:
+    def log(self, writer: Writer, tag: str, step: int) -> None:
         writer.add_image(tag, self.picture, step)
         for index, row in enumerate(self.rows):
             writer.add_audio(f"{tag}/{index}", row[None], step, self.rate)
