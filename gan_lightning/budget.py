@@ -40,6 +40,7 @@ class Budget(Callback):
         self.images = images
         self.generator_steps = generator_steps
         self.minutes = minutes
+        self.over = False  # nothing is left to train but the run's end
         self.given_up = False  # by a sweep: the first rank is told, and the others agree
         self.received: signal.Signals | None = None  # by this process
         self.signal: signal.Signals | None = None  # which the run ends by: several ranks have agreed
@@ -71,6 +72,7 @@ class Budget(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._since = time.monotonic() - pl_module.counters.seconds
         self._alone = trainer.world_size == 1
+        trainer.should_stop = self.over
         if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
             return
         for number in EXIT_CODES:  # after Lightning has set its own, whose SIGTERM can hang several processes

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -86,7 +87,11 @@ def job(config: DictConfig) -> None:
     command = status.command_line([as_typed(text) for text in job_config.overrides.task])
     if place:
         with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
-            start(settings, folder, command, place)
+            try:
+                start(settings, folder, command, place)
+            except Exception:
+                traceback.print_exc(file=file)
+                raise
         return
     if code := start(settings, folder, command):
         raise SystemExit(code)  # interrupted: no other run begins

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -287,11 +287,9 @@ def fit(
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
     try:
-        if trained:
-            trainer.fit_loop.max_epochs = 0
+        if trained:  # killed in its last scores: no step is left, but its end is
+            trainer.fit_loop.max_epochs, budget.over = -1, True
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        if trained:
-            end_again(trainer, module, callbacks)
     except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
         if first:
             status.end(folder, *state_of(error), alarms.raised)
@@ -313,16 +311,6 @@ def killed(folder: Path) -> bool:
     """Whether the run in `folder` never came to its end, as far as it said."""
     before = status.read(folder)
     return before is not None and before.state == "running"
-
-
-def end_again(trainer: Trainer, module: AdversarialModule, callbacks: list[Callback]) -> None:
-    """Scores, samples and whatever else there is at the end of a run, of one that was killed in the middle of that."""
-    for callback in callbacks:
-        callback.on_train_start(trainer, module)
-    for callback in callbacks:
-        callback.on_train_end(trainer, module)
-    for callback in callbacks:
-        callback.teardown(trainer, module, "fit")
 
 
 def state_of(error: BaseException) -> tuple[status.State, str]:
