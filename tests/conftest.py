@@ -1,68 +1,32 @@
-"""Shared by all tests: a cache of their own; one torch thread (toy fits are 10 to 100 times slower with more).
+"""Shared by all tests: a cache of their own; one thread; nothing done again that was done before (faster.py)."""
 
-What Hydra read or composed once is not read or composed again, and spectral norms compute nothing on the meta device.
-"""
-
+import gc
+import importlib
 import os
-import pickle
 import tempfile
-from collections.abc import Sequence
-from typing import Any
+
+import pytest
 
 os.environ["XDG_CACHE_HOME"] = os.path.join(tempfile.gettempdir(), f"gan_lightning-tests-{os.getuid()}")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
-import torch
-from hydra._internal.config_repository import ConfigRepository
-from omegaconf import DictConfig
-from torch import Tensor
-from torch.nn.utils.parametrizations import _SpectralNorm
 
-from gan_lightning.config import CONF, composition
-
-torch.set_num_threads(1)
-
-COMPOSED: dict[Any, bytes] = {}
-run_hydra = composition.run_hydra
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The process that only hands out tests to others need not wait for torch, nor they for it."""
+    hands_out = session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput")
+    if not hands_out:
+        importlib.import_module("tests.faster")
+        # in pyproject.toml it would have every process import lightning, before the workers begin
+        ignored = "ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"
+        session.config.addinivalue_line("filterwarnings", ignored)
 
 
-def run_hydra_once(command: str, texts: Sequence[str]) -> DictConfig:
-    """A copy of what Hydra made of the same texts, with the working directory of today."""
-    if composition.CONF != CONF:  # a test's own, which it may change
-        return run_hydra(command, texts)
-    key = command, *texts
-    if key not in COMPOSED:
-        COMPOSED[key] = pickle.dumps(run_hydra(command, texts))
-    config = pickle.loads(COMPOSED[key])
-    config.hydra.runtime.cwd = os.getcwd()
-    return config
+def pytest_collection_finish() -> None:
+    """All that was imported stays: the garbage collector need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
-composition.run_hydra = run_hydra_once
-
-
-def load_config_once(self: ConfigRepository, config_path: str) -> Any:
-    """A file that was parsed before is not parsed again: it takes a third of composing."""
-    sources = tuple(source.path for source in self.get_sources())
-    if str(CONF) not in sources:
-        return load_config(self, config_path)
-    key = *sources, config_path
-    if key not in READ:
-        READ[key] = pickle.dumps(load_config(self, config_path))
-    return pickle.loads(READ[key])
-
-
-READ: dict[Any, bytes] = {}
-load_config = ConfigRepository.load_config
-ConfigRepository.load_config = load_config_once
-
-power_method = _SpectralNorm._power_method
-
-
-def power_method_of_numbers(self: _SpectralNorm, weight_mat: Tensor, n_power_iterations: int) -> None:
-    """The meta device has none, and goes through every operation in Python: seconds for a large network."""
-    if not weight_mat.is_meta:
-        power_method(self, weight_mat, n_power_iterations)
-
-
-_SpectralNorm._power_method = power_method_of_numbers
+def pytest_unconfigure() -> None:
+    """Or libraries complain at the end that what they gave is still held."""
+    gc.unfreeze()

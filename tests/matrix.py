@@ -8,7 +8,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -35,6 +34,7 @@ from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.networks.equalized import EqualizedLinear
 from gan_lightning.sequences import TextRule
+from tests.processes import Process
 
 ROOT = Path(__file__).parents[1]
 BATCH = 8
@@ -337,18 +337,17 @@ def together(cases: Iterable[Case], folder: Path, seconds: float) -> Callable[[i
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "tests.matrix", str(listed), str(folder)]
-    ranks = []
-    for rank in range(2):
-        environment = {**os.environ, **shared, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-        with (folder / f"rank{rank}.txt").open("w") as log:
-            ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    command = ["-m", "tests.matrix", str(listed), str(folder)]
+    ranks = [
+        Process(command, ROOT, {**os.environ, **shared, "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"})
+        for rank in range(2)
+    ]
     try:
         codes = [rank.wait(seconds) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    assert codes == [0, 0], (folder / "rank0.txt").read_text()[-3000:]
+    assert codes == [0, 0], ranks[0].errors[-3000:]
     return lambda number, rank: torch.load(folder / str(number) / f"rank{rank}.pt", weights_only=True)
 
 

@@ -41,7 +41,7 @@ from gan_lightning.config.messages import ADVICE, LONGEST
 from gan_lightning.config.overrides import quoted, split_paths
 from gan_lightning.errors import UserError
 from gan_lightning.types import Fraction, Node, NonNegativeInt, PositiveInt
-from tests.conftest import COMPOSED, READ
+from tests.faster import COMPOSED, MERGED, READ
 
 PATHS = [
     "~/photos",
@@ -149,6 +149,7 @@ def test_composing_is_quick() -> None:
     def seconds() -> float:
         COMPOSED.clear()
         READ.clear()
+        MERGED.clear()
         begin = time.process_time()
         compose("train", ["model=gan", "seed=3"], Settings)
         return time.process_time() - begin

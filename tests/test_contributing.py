@@ -7,8 +7,6 @@ import inspect
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from gan_lightning.commands.train import Settings
 from gan_lightning.config import CONF, compose, instantiate
 from gan_lightning.networks.mlp import MLPDiscriminator
 from gan_lightning.steps import Step
+from tests.processes import Process
 from tests.support import game
 from tests.test_learning import frechet_distance
 
@@ -74,9 +73,8 @@ def train_example(clone: Path, steps: int) -> None:
         f"hydra.run.dir=run-{steps}",
     ]
     environment = os.environ | {"PYTHONPATH": str(clone), "PYTHONSAFEPATH": "1"}
-    line = [sys.executable, "-m", "gan_lightning", *arguments]
-    done = subprocess.run(line, cwd=clone, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = Process(["-m", "gan_lightning", *arguments], clone, environment)
+    assert process.wait(600) == 0, process.errors
 
 
 def test_the_example_trains(clone: Path) -> None:

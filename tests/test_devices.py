@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gan_lightning.checkpoint import read_checkpoint
+from tests.processes import Process
 from tests.support import wait_for
 
 SMALL = [
@@ -27,11 +28,11 @@ SMALL = [
 ]
 
 
-def start(
-    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "gan_lightning")
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *program, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+def start(folder: Path, *arguments: str, program: Sequence[str] = ("-m", "gan_lightning")) -> Process:
+    """A process that has ended."""
+    process = Process([*program, *arguments], folder)
+    process.wait(120)
+    return process
 
 
 @pytest.mark.slow  # test_matrix.py has it too, of every rule
@@ -49,7 +50,7 @@ def test_two_processes_equal_one_with_twice_the_batch(model: list[str], tmp_path
     narrow = ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
     for folder, extra in ((one, ["data.batch_size=64"]), (two, ["data.batch_size=32", "trainer.devices=2"])):
         done = start(tmp_path, f"hydra.run.dir={folder}", *model, *narrow, *SMALL, *extra)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.errors
     alone, together = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, two))
     for run in (alone, together):
         run["counters"].pop("seconds")
@@ -86,7 +87,7 @@ def test_ranks_end_bit_identical(tmp_path: Path) -> None:
     done = start(
         tmp_path, f"hydra.run.dir={folder}", "model=dcgan", "trainer.devices=2", *small, *SMALL, program=[str(program)]
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.errors
     first, second = (torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     torch.testing.assert_close(first, second, rtol=0, atol=0)  # BatchNorm statistics too: averaged to be saved
 
@@ -105,7 +106,7 @@ def test_a_sweep_on_two_processes_gives_every_rank_its_job(tmp_path: Path) -> No
         "model.generator.hidden=[8]",
         "model.discriminator.hidden=[8]",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.errors
     runs = sorted(f for f in (tmp_path / "sweep").iterdir() if f.is_dir())
     assert [read_checkpoint(f / "checkpoints" / "last.ckpt")["config"]["seed"] for f in runs] == [1, 2]
     assert all(read_checkpoint(f / "checkpoints" / "last.ckpt")["counters"]["images"] == 3 * 16 for f in runs)
@@ -128,7 +129,7 @@ def test_a_failing_rank_fails_the_run(tmp_path: Path) -> None:
     done = start(
         tmp_path, "trainer=debug", "model=gan", "trainer.accelerator=cpu", "trainer.devices=2", program=[str(program)]
     )
-    assert done.returncode != 0
+    assert done.code != 0
 
 
 def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "1_gan_digits").write_text("in the way")
     done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", f"hydra.sweep.dir={tmp_path / 'sweep'}")
-    assert done.returncode not in (0, 2)
+    assert done.code not in (0, 2)
     assert (tmp_path / "sweep" / "0_gan_digits" / "checkpoints" / "last.ckpt").exists()
 
 
@@ -159,7 +160,7 @@ def test_an_interrupt_ends_all_ranks_and_saves(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 130
     before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"]
     done = start(tmp_path, f"checkpoint={folder}", f"budget.images={before + 128}")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.errors
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["counters"]["images"] == before + 128
 
 
@@ -186,6 +187,6 @@ def test_two_nodes_make_one_run(tmp_path: Path) -> None:
     assert "Done after" in said[0]
     assert "Done after" not in said[1]
     done = start(tmp_path, f"hydra.run.dir={tmp_path / 'one'}", *model, *SMALL, "data.batch_size=64", "scores=off")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.errors
     runs = [read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"] for name in ("run", "one")]
     torch.testing.assert_close(*runs, rtol=1e-4, atol=1e-5)

@@ -257,7 +257,7 @@ def test_two_processes_equal_one_with_twice_the_batch(teacher: Path, tmp_path: P
     for name, extra in (("one", ["data.batch_size=64"]), ("two", ["data.batch_size=32", "trainer.devices=2"])):
         narrow = ["model.generator.hidden=[4,4]", given(wide), f"hydra.run.dir={tmp_path / name}"]
         done = start(tmp_path, *how, *narrow, *extra)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.errors
     one, two = last(tmp_path / "one"), last(tmp_path / "two")
     for key in ("state_dict", "imitation"):
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-5)

@@ -20,7 +20,7 @@ from tests.run_folders import noise, record, settings, write_run
 pytest.importorskip("bokeh")
 pytest.importorskip("optuna")
 
-VOID = {"meta", "input", "img", "br", "link", "hr"}
+VOID = {"meta", "input", "wbr", "img", "br", "link", "hr"}
 HOSTILE = '<script>alert(1)</script>|`x`" onload=@team'
 
 

@@ -4,8 +4,6 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
+from tests.processes import Process
 from tests.support import wait_for
 
 SMALL = {
@@ -191,21 +190,12 @@ def test_weights_start_a_fresh_run_from_trained_networks(tmp_path: Path) -> None
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_step_and_saves(number: signal.Signals, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "gan_lightning",
-        f"hydra.run.dir={folder}",
-        *COMMON,
-        *SMALL["gan"],
-        "trainer.max_epochs=100000",
-    ]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    arguments = [f"hydra.run.dir={folder}", *COMMON, *SMALL["gan"], "trainer.max_epochs=100000"]
+    process = Process(["-m", "gan_lightning", *arguments], tmp_path)
     wait_for(folder / "metrics.csv")
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Interrupted" in output
+    assert process.wait(60) == code
+    assert "Interrupted" in process.output
     images = last(folder)["counters"]["images"]
     assert images > 0
     assert run([f"checkpoint={folder}", f"budget.images={images + 128}"]) == 0

@@ -30,6 +30,7 @@ from gan_lightning.sweeps import study as studies
 from gan_lightning.sweeps.gpus import claim
 from gan_lightning.sweeps.search import Search
 from gan_lightning.sweeps.space import every, read_space
+from tests.processes import Process
 
 TINY = [
     "model=gan",
@@ -274,10 +275,9 @@ def test_every_process_of_a_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None
 # Killed and several at once
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gan_lightning", "-m", f"hydra.sweep.dir={folder}", *TINY, *arguments]
-    place = folder.parent
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(folder: Path, *arguments: str) -> Process:
+    command = ["-m", "gan_lightning", "-m", f"hydra.sweep.dir={folder}", *TINY, *arguments]
+    return Process(command, folder.parent)
 
 
 def wait_for_trial(folder: Path, number: int) -> None:
@@ -294,8 +294,7 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     assert sweep(tmp_path / "whole", *search) == 0
     killed = start(tmp_path / "parts", *search)
     wait_for_trial(tmp_path / "parts", 1)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     kept = (tmp_path / "parts" / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert sweep(tmp_path / "parts", *search) == 0
     assert (tmp_path / "parts" / "000" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == kept
@@ -333,11 +332,10 @@ def test_ctrl_c_ends_the_step_and_the_sweep(tmp_path: Path) -> None:
     wait_for_trial(tmp_path / "sweep", 0)
     said = refusal(lambda: sweep(tmp_path / "sweep", *search))  # a second one, meanwhile
     assert "a sweep is at work there" in said
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, out
-    assert "The same command goes on." in out
-    assert "Traceback" not in out
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "The same command goes on." in process.output
+    assert "Traceback" not in process.errors
     found = told(tmp_path / "sweep" / "000")
     assert (found.state, found.reason) == ("interrupted", "SIGINT")
     assert [trial.state for trial in studies.load(tmp_path / "sweep").trials] == [TrialState.RUNNING]
@@ -350,8 +348,7 @@ def test_two_at_once_with_joblib(tmp_path: Path) -> None:
     search = ["sweep=random", "hydra.sweeper.trials=4"]
     assert sweep(tmp_path / "serial", *search) == 0
     process = start(tmp_path / "parallel", *search, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out
+    assert process.wait(300) == 0, process.errors
     assert table(tmp_path / "parallel") == table(tmp_path / "serial")
     assert len({told(tmp_path / "parallel" / f"{number:03d}").pid for number in range(4)}) == 2
     for number in range(4):

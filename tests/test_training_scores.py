@@ -126,7 +126,9 @@ def test_a_run_without_progress_ends(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_scoring_takes_its_share_alone(tmp_path: Path) -> None:
     """Far too little time for more than the scores at the end; all of the time for many."""
     assert len(scored(train(tmp_path / "little", "budget.images=4096", "scores.share=0.0001"))) == 1
-    assert len(scored(train(tmp_path / "much", "budget.images=40960", "scores.share=1"))) > 2
+    soon = ["scores.names=[diversity]", "scores.patience=2"]  # the run need not go on once three are there
+    much = train(tmp_path / "much", "budget.images=40960", "scores.share=1", *soon)
+    assert len(scored(much, "diversity")) > 2
 
 
 def test_a_continued_run_has_every_score_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -222,17 +223,23 @@ def is_group(loader: ConfigLoader, key: str) -> bool:
     """Whether an argument chooses an option of a group: model, network@model, hydra/launcher."""
     group = key.partition("@")[0]
     if group != key or "/" in group:
-        if not loader.get_group_options(group):
-            available = [name for name in loader.list_groups("") if name != "hydra"]
-            available += [f"hydra/{name}" for name in loader.list_groups("hydra")] if group.startswith("hydra/") else []
+        if not listing(loader, group, ObjectType.CONFIG):
+            available = [name for name in listing(loader, "", ObjectType.GROUP) if name != "hydra"]
+            if group.startswith("hydra/"):
+                available += [f"hydra/{name}" for name in listing(loader, "hydra", ObjectType.GROUP)]
             raise UserError(shorten(f"{key}: no such group; {did_you_mean(group, available)}"))
         return True
-    return "." not in key and key in loader.list_groups("") and bool(options(loader, key))
+    return "." not in key and key in listing(loader, "", ObjectType.GROUP) and bool(options(loader, key))
 
 
 def options(loader: ConfigLoader, group: str) -> list[str]:
     """What a group offers; files that begin with _ are parts of others."""
-    return [name for name in loader.get_group_options(group, ObjectType.CONFIG) if not name.startswith("_")]
+    return [name for name in listing(loader, group, ObjectType.CONFIG) if not name.startswith("_")]
+
+
+def listing(loader: ConfigLoader, group: str, kind: ObjectType) -> list[str]:
+    """What lies in a group's folders. The loader's own methods copy all of its sources for every question."""
+    return cast(ConfigLoaderImpl, loader).repository.get_group_options(group, kind)
 
 
 def group_names(loader: ConfigLoader, override: Override, sweep: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """The parts of the page as HTML. Every text goes through `e`: names, reasons and settings are not ours."""
 
 import html
+import re
 from collections.abc import Sequence
 
 from gan_lightning.metrics.records import FILE as SCORES
@@ -112,7 +113,8 @@ def box(name: str, caption: str, heading: str, boxes: Sequence[str], table: Tabl
 
 def head(some: Cell, sort: str) -> str:
     title = f' title="{e(some.title)}"' if some.title else ""
-    return f'<th scope="col" aria-sort="{sort}"><button type="button"{title}>{e(some.text)}</button></th>'
+    broken = re.sub(r"(?<=[._])", "<wbr>", e(some.text))  # keys are long
+    return f'<th scope="col" aria-sort="{sort}"><button type="button"{title}>{broken}</button></th>'
 
 
 def cell(some: Cell, is_name: bool, table: str) -> str:

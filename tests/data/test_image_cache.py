@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import pickle
-import subprocess
 import sys
 import time
 import warnings
@@ -22,6 +21,7 @@ from gan_lightning.data.image_folder import ImageFolder, OnDisk
 from gan_lightning.data.sets import InMemory
 from gan_lightning.errors import UserError
 from tests.data.test_image_folder import SIZE, build, contents, many, noise, save
+from tests.processes import Process
 
 LOAD = """
 import sys
@@ -298,15 +298,16 @@ def test_processes_that_start_together_decode_once(photos: Path, images: Path) -
     with caching.lock(images / f"{key}.lock") as held:
         assert held
         for _ in range(2):
-            command = [sys.executable, "-c", LOAD, str(photos)]
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            processes.append(process)
-        waiting = [process.stderr.readline() for process in processes]
-    ended = [process.communicate(timeout=60) for process in processes]
-    assert all("another process makes" in line for line in waiting), (waiting, ended)
+            processes.append(Process(["-c", LOAD, str(photos)]))
+        deadline = time.monotonic() + 60
+        while not all(process.errors.endswith("\n") for process in processes) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        waiting = [process.errors for process in processes]
+    codes = [process.wait(60) for process in processes]
+    assert all("another process makes" in line for line in waiting), (waiting, codes)
     total = int(wanted.__getitems__(range(20))["image"].sum())
-    assert [out for out, _ in ended] == [f"20 {total}\n"] * 2
-    assert sorted("20 images" in error for _, error in ended) == [False, True]
+    assert [process.output for process in processes] == [f"20 {total}\n"] * 2
+    assert sorted("20 images" in process.errors for process in processes) == [False, True]
     assert kinds(images) == [".json", ".lock", ".uint8"]
 
 

@@ -1,8 +1,6 @@
 """From a generator and its data to records: refusals, the cache, known answers, one process and two."""
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from gan_lightning.metrics.extractors import Extractor, load_extractor
 from gan_lightning.metrics.scores import Features, Name, compute
 from gan_lightning.metrics.scoring import Scorer, ScoreSettings, extract
 from tests.models.test_pix2pix import translator
+from tests.processes import Process
 from tests.support import Blobs, game
 
 FEW = ScoreSettings(names=["kid", "precision_recall", "diversity"], extractor="digits")
@@ -312,11 +311,8 @@ def scored(count: int) -> str:
     "count", [pytest.param(50, marks=pytest.mark.slow), 300]
 )  # fewer blocks than processes, and a last block that is not full
 def test_two_processes_score_as_one(count: int, tmp_path: Path) -> None:
-    def start(rank: int) -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", SCRIPT, str(rank), str(tmp_path / "meet"), str(count)]
-        return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-
-    processes = [start(rank) for rank in range(2)]
+    processes = [Process(["-c", SCRIPT, str(rank), str(tmp_path / "meet"), str(count)]) for rank in range(2)]
     one = json.loads(scored(count))
-    first, second = (json.loads(process.communicate(timeout=120)[0]) for process in processes)
+    assert [process.wait(120) for process in processes] == [0, 0]
+    first, second = (json.loads(process.output) for process in processes)
     assert one == first == second
