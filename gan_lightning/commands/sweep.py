@@ -1,5 +1,6 @@
 """`-m`: several runs of the train command, all combinations of Hydra's own sweeper or a search of ours."""
 
+import os
 import signal
 import sys
 import traceback
@@ -80,10 +81,8 @@ def job(config: DictConfig) -> None:
     job_config = HydraConfig.get()
     folder, place = Path(job_config.runtime.output_dir), place_of(job_config)
     settings = checked(check(config, Settings))
-    gpus = torch.cuda.device_count() if "joblib" in job_config.launcher._target_ else 0
-    if gpus > 1 and settings["trainer"]["devices"] == 1:
-        gpu = claim(folder.parent, gpus)
-        settings["trainer"]["devices"] = 1 if gpu is None else [gpu]
+    if "joblib" in job_config.launcher._target_:
+        share_machine(settings, folder.parent)
     command = status.command_line([as_typed(text) for text in job_config.overrides.task])
     if place:
         with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
@@ -95,6 +94,16 @@ def job(config: DictConfig) -> None:
         return
     if code := start(settings, folder, command):
         raise SystemExit(code)  # interrupted: no other run begins
+
+
+def share_machine(settings: dict[str, Any], folder: Path) -> None:
+    """Of the cores, what joblib gave this process; of several GPUs, one of its own. folder: the sweep's."""
+    # joblib divides the cores by variables, and leaves OMP_NUM_THREADS as it was; torch would take MKL_NUM_THREADS.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    gpus = torch.cuda.device_count()
+    if gpus > 1 and settings["trainer"]["devices"] == 1:
+        gpu = claim(folder, gpus)
+        settings["trainer"]["devices"] = 1 if gpu is None else [gpu]
 
 
 def place_of(job_config: Any) -> Place | None:
