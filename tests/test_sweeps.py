@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from gan_lightning import status
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands.sweep import share_machine
 from gan_lightning.commands.train import Settings, run
 from gan_lightning.config import as_typed, compose
 from gan_lightning.config.overrides import quoted
@@ -253,6 +254,17 @@ def test_what_a_trial_tries_depends_on_its_number_alone() -> None:
     search = Search(sampler="random", seed=3)
     draws = [search.make_sampler(number)._rng.rng.random() for number in (4, 4, 5)]  # type: ignore[attr-defined]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_joblibs_processes_take_the_cores_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib sets MKL_NUM_THREADS too, which torch takes first; four times as slow on busy cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(2)
+    try:
+        share_machine({"trainer": {"devices": 1}}, tmp_path)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_every_process_of_a_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None:
