@@ -44,9 +44,9 @@ class Status:
 
     @property
     def alive(self) -> bool:
-        """Whether its process is at work, as far as this host can tell."""
-        if self.state != "running" or self.host != socket.gethostname():
-            return False
+        """Whether another process is at work on it, as far as this host can tell."""
+        if self.state != "running" or self.host != socket.gethostname() or self.pid == os.getpid():
+            return False  # of a process that had the same number before this one
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

@@ -3,6 +3,7 @@
 import csv
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,20 +17,23 @@ import torch
 
 pytest.importorskip("optuna", reason="searches need the extra sweep")
 
+from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from gan_lightning import status
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands import sweep as commands_sweep
 from gan_lightning.commands.sweep import share_machine
 from gan_lightning.commands.train import Settings, run
-from gan_lightning.config import as_typed, compose
+from gan_lightning.config import CONF, as_typed, compose, composition
+from gan_lightning.config.containers import plain_container
 from gan_lightning.config.overrides import quoted
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import lines
 from gan_lightning.sweeps import study as studies
 from gan_lightning.sweeps.gpus import claim
-from gan_lightning.sweeps.search import Search
+from gan_lightning.sweeps.search import BASIC_LAUNCHER, Search, at_once
 from gan_lightning.sweeps.space import every, read_space
 from tests.processes import Process
 
@@ -129,9 +133,35 @@ def test_a_space_holds_the_settings_of_a_configuration_or_not() -> None:
 
 
 @pytest.mark.parametrize("text", ["a b", "it's", "c\\", "a\\'b", "${x}", "\\${x}", "a,b", "照片", "~/x (1)"])
-def test_arguments_come_back_as_they_were_typed(text: str) -> None:
-    assert as_typed(f"data.root={quoted(text)}") == f"data.root={text}"
-    assert as_typed("seed=3") == "seed=3"
+def test_paths_come_back_as_they_were_typed(text: str) -> None:
+    """Other values keep the quotes without which they would be something else."""
+    config = plain_container(compose("train", [], Settings))
+    assert as_typed(f"weights={quoted(text)}", config, Settings) == f"weights={text}"
+    for argument in ("seed=3", "model=gan", "data.subset=null", "scores.best='null'", "++model.x='a, b'"):
+        assert as_typed(argument, config, Settings) == argument
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("range(0.0,1.0,0.3)", FloatDistribution(0.0, 0.9, step=0.3)),
+        ("range(8,0,-2)", IntDistribution(2, 8, step=2)),
+        ("int(interval(16,64))", IntDistribution(16, 64)),
+        ("tag(log,range(1,9,2))", "has steps"),
+        ("range(0,0)", "no value at all"),
+        ("shuffle(1,2,3)", "leave out shuffle"),
+    ],
+)
+def test_spaces_are_what_was_typed_or_refused(text: str, expected: Any) -> None:
+    if isinstance(expected, str):
+        assert expected in refusal(lambda: read_space([f"a={text}"]))
+    else:
+        assert read_space([f"a={text}"]).searched == {"a": expected}
+
+
+def test_seeds_are_whole_numbers_each_once() -> None:
+    assert read_space(["a=1,2", "seed=2,1,2"]).seeds == [2, 1]
+    assert "seed=interval(1,5): seeds are whole numbers" in refusal(lambda: read_space(["a=1,2", "seed=interval(1,5)"]))
 
 
 # What a search does
@@ -191,6 +221,49 @@ def test_what_diverges_or_fails_does_not_stop_a_sweep(tmp_path: Path, monkeypatc
     assert sweep(tmp_path / "none", "sweep=grid", "hydra.sweeper.params=null", *other) == 1  # no trial has a value
 
 
+def test_models_are_searched_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its name hangs on the model; with what only one of them takes, and in a grid that is asked for more."""
+    monkeypatch.chdir(tmp_path)
+    models = ["sweep=grid", "hydra.sweeper.params=null", "hydra.sweeper.trials=5", "model=wgan_gp,dragan"]
+    small = [argument for argument in TINY if not argument.startswith("model")]
+    small += ["network@model=mlp", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]"]
+    assert run(["-m", *small, *models, "model.penalty_weight=5"]) == 0
+    (folder,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert [row["state"] for row in table(folder)] == ["finished"] * 2
+    assert [row["model"] for row in table(folder)] == ["wgan_gp", "dragan"]
+
+
+def test_a_space_in_a_file_may_hold_what_only_constructors_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    space = "hydra: {sweeper: {sampler: grid, params: {model.generator_optimizer.weight_decay: '0,1e-4'}}}"
+    (conf / "sweep" / "mine.yaml").write_text(f"# @package _global_\ndefaults: [_base, _self_]\n{space}\n")
+    for module in (composition, commands_sweep):
+        monkeypatch.setattr(module, "CONF", conf)
+    assert sweep(tmp_path / "sweep", "sweep=mine") == 0
+    assert [row["state"] for row in table(tmp_path / "sweep")] == ["finished"] * 2
+
+
+def test_batches_where_trials_learn_from_others() -> None:
+    space = read_space(["a=1,2,3,4,5,6"])
+    basic, joblib = DictConfig({"_target_": BASIC_LAUNCHER}), DictConfig({"_target_": "joblib", "n_jobs": 2})
+    assert at_once(Search("random", trials=20), space, basic) == 1
+    assert at_once(Search("random", trials=20), space, joblib) == 20
+    assert at_once(Search("grid"), space, joblib) == 6
+    assert at_once(Search("random", trials=20, prune=True), space, joblib) == 2  # it compares with those that ended
+    assert at_once(Search("tpe"), space, joblib) == 2
+    assert at_once(Search("tpe", jobs=3), space, joblib) == 3
+
+
+def test_a_study_killed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    half = studies.optuna.create_study(study_name=studies.NAME, storage=studies.storage(tmp_path))
+    half.enqueue_trial({"a": 1})
+    study = studies.begin(tmp_path, {"objective": "fid"}, [{"a": 2}, {"a": 3}])
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [{"a": 2}, {"a": 3}]
+
+
 def test_hopeless_trials_are_given_up(tmp_path: Path) -> None:
     """A rate that saturates every pixel at once has a FID above the median of two sane ones."""
     axes = ["model.generator_optimizer.lr=1e-3,1e-2,10", "seed=1,2"]
@@ -236,6 +309,8 @@ def test_more_trials_may_be_asked_for_and_nothing_else_changed(tmp_path: Path) -
         (["model.generator_optimizer.lr=interval(-1,1)"], "lr=-1"),
         (["model.generator_optimizer.lr=tag(log,interval(0,1))"], "model.generator_optimizer.lr=tag"),
         (["checkpoint=latest"], "one run is continued at a time"),
+        (["hydra.sweeper.trial=3"], "hydra.sweeper.trial=3: is set by the sweep itself"),
+        (["hydra.sweeper.params=5"], "hydra.sweeper.params=5: must be a mapping"),
     ],
 )
 def test_searches_are_refused_before_anything_is_made(arguments: list[str], fragment: str, tmp_path: Path) -> None:
@@ -318,7 +393,8 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "parts").iterdir() if f.is_dir()) == ["000", "001", "002"]
 
 
-def test_a_trial_that_was_killed_at_its_very_end_has_its_score(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_a_trial_that_was_killed_at_its_very_end_has_its_score(state: status.State, tmp_path: Path) -> None:
     """Trained and saved, but neither scored nor noted: its end is made again, not its training."""
     search = ["sweep=random", "hydra.sweeper.trials=1"]
     assert sweep(tmp_path, *search) == 0
@@ -328,7 +404,7 @@ def test_a_trial_that_was_killed_at_its_very_end_has_its_score(tmp_path: Path) -
     file.write_text("".join(line for line in file.read_text().splitlines(True) if '"images": 192' not in line))
     found = told(tmp_path / "000")
     assert len(scores(tmp_path / "000")) < len(before)
-    status.write(tmp_path / "000", status.Status(commands=found.commands, pid=2**22 + 1))
+    status.write(tmp_path / "000", status.Status(state, commands=found.commands, pid=2**22 + 1))
     for name in (studies.FILE, studies.TABLE):
         (tmp_path / name).unlink()
     assert sweep(tmp_path, *search) == 0

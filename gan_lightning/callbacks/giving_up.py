@@ -63,4 +63,5 @@ class GivingUp(Callback):
         trial = studies.live(study, self.place.trial)
         if self.told not in study.trials[self.place.trial].intermediate_values:  # told before the run was killed
             trial.report(self.scores.last[self.place.objective].value, self.told)
-        self.budget.given_up = trial.should_prune()
+        if not self.budget.used_up_by(module.counters):  # trained to its end, it has a value
+            self.budget.given_up = trial.should_prune()

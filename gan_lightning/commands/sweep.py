@@ -1,5 +1,6 @@
 """`-m`: several runs of the train command, all combinations of Hydra's own sweeper or a search of ours."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import torch
@@ -36,14 +37,22 @@ from gan_lightning.config import (
     instantiate,
     sweep_jobs,
 )
+from gan_lightning.config.containers import plain_container
+from gan_lightning.config.messages import shorten
+from gan_lightning.config.overrides import quoted
 from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
 from gan_lightning.locks import lock
 from gan_lightning.metrics.scoring import Scorer
+from gan_lightning.paths import expand
 from gan_lightning.sweeps.gpus import claim
+
+if TYPE_CHECKING:
+    from gan_lightning.sweeps.space import Space
 
 SEARCH = "gan_lightning.sweeps.search.Search"
 OUTPUT, LOCK = "output.txt", ".lock"
+PR_SET_PDEATHSIG = 1  # Linux: a signal when the process that started this one ends
 
 
 def sweep(arguments: list[str]) -> int:
@@ -54,7 +63,7 @@ def sweep(arguments: list[str]) -> int:
     settings = [checked_job(one) for one in jobs]
     config = compose("train", arguments, Settings, sweep=True)
     if config.hydra.sweeper._target_ == SEARCH:
-        return search(arguments, config, settings[0])
+        return search(arguments, config, jobs[0], settings[0])
     try:
         run_hydra(hydra_arguments("train", arguments, Settings))
     except KeyboardInterrupt:
@@ -67,7 +76,7 @@ def checked_job(arguments: list[str]) -> dict[str, Any]:
     try:
         return checked(check(compose("train", arguments, Settings), Settings))
     except UserError as error:
-        raise UserError(f"{error} (in the run {' '.join(arguments)})") from error
+        raise UserError(shorten(f"{error} (in the run {' '.join(arguments)})")) from error
 
 
 def run_hydra(arguments: Sequence[str]) -> None:
@@ -83,7 +92,8 @@ def job(config: DictConfig) -> None:
     settings = checked(check(config, Settings))
     if "joblib" in job_config.launcher._target_:
         share_machine(settings, folder.parent)
-    command = status.command_line([as_typed(text) for text in job_config.overrides.task])
+    plain = plain_container(config)
+    command = status.command_line([as_typed(text, plain, Settings) for text in job_config.overrides.task])
     if place:
         with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
             try:
@@ -98,6 +108,8 @@ def job(config: DictConfig) -> None:
 
 def share_machine(settings: dict[str, Any], folder: Path) -> None:
     """Of the cores, what joblib gave this process; of several GPUs, one of its own. folder: the sweep's."""
+    if sys.platform == "linux":  # one whose sweep was killed must not go on beside its successor
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     # joblib divides the cores by variables, and leaves OMP_NUM_THREADS as it was; torch would take MKL_NUM_THREADS.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     gpus = torch.cuda.device_count()
@@ -115,30 +127,31 @@ def place_of(job_config: Any) -> Place | None:
     return Place(folder, node.trial, node.objective if node.prune else None, node.prune_trials, node.prune_scores)
 
 
-def search(arguments: list[str], config: DictConfig, settings: dict[str, Any]) -> int:
+def search(arguments: list[str], config: DictConfig, first: list[str], settings: dict[str, Any]) -> int:
     """A sweep by Optuna: a new one, or what is left of the one that was begun in its folder.
 
-    settings: of one of its jobs.
+    first, settings: the arguments of one of its jobs, and what they give.
     """
     try:
         from gan_lightning.sweeps.search import Search, Searching, summary
+        from gan_lightning.sweeps.space import read_space
     except ModuleNotFoundError as error:
         raise UserError(
             f'hydra/sweeper=search: needs the package {error.name}: pip install "gan_lightning[sweep]"'
         ) from None
     searcher: Search = instantiate(check_node("hydra.sweeper", config.hydra.sweeper))
+    if searcher.trial is not None:
+        raise UserError(f"hydra.sweeper.trial={searcher.trial}: is set by the sweep itself")
     objective = objective_of(settings, searcher.objective)
     if searcher.prune and not settings["scores"].get("every"):
         raise UserError("hydra.sweeper.prune=true: compares scores at as many images: set scores.every=<images>")
-    in_grammar = hydra_arguments("train", arguments, Settings)
-    own = [text for text in in_grammar if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    folder = Path(config.hydra.sweep.dir)
+    in_grammar = hydra_arguments("train", arguments, Settings, params=True)
+    folder = expand(config.hydra.sweep.dir).absolute()
     with hydra_loader() as loader:
-        space = searcher.read(own, loader)
-        whole, launcher = launcher_of(in_grammar, loader)
-    default = compose("train", [as_typed(text) for text in space.fixed], Settings)
+        space = read_space([text for text in in_grammar if not is_hydras(text)], loader)
+        whole, launcher = launcher_of(in_grammar, folder, loader)
     with one_at_a_time(folder):
-        searcher.begin(folder, space, space.at(default), objective)
+        searcher.begin(folder, space, default_of(space, first), objective)
         OmegaConf.save(whole, folder / "multirun.yaml")
         try:
             Searching(searcher, space, folder, launcher, whole.hydra.launcher).run()
@@ -148,8 +161,27 @@ def search(arguments: list[str], config: DictConfig, settings: dict[str, Any]) -
         return summary(folder, space)
 
 
-def launcher_of(arguments: list[str], loader: ConfigLoader) -> tuple[DictConfig, Launcher]:
-    """The configuration of a whole sweep, and its launcher for `job`; within `hydra_loader`."""
+def is_hydras(argument: str) -> bool:
+    """Whether an argument is of Hydra itself, and not of a run."""
+    return argument.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def default_of(space: "Space", job: list[str]) -> dict[str, Any] | None:
+    """What the configuration itself has where the search looks; None where it lies outside, or would not be valid.
+
+    job: the arguments of one job.
+    """
+    searched = {key.lstrip("+") for key in space.searched}
+    try:
+        others = [argument for argument in job if argument.lstrip("+").partition("=")[0] not in searched]
+        return space.at(compose("train", others, Settings))
+    except UserError:  # an argument that fits the searched models alone
+        return None
+
+
+def launcher_of(arguments: list[str], folder: Path, loader: ConfigLoader) -> tuple[DictConfig, Launcher]:
+    """The configuration of a whole sweep in `folder`, and its launcher for `job`; within `hydra_loader`."""
+    arguments = [*arguments, f"hydra.sweep.dir={quoted(str(folder))}"]
     its_hydra = GlobalHydra.instance().hydra
     assert its_hydra is not None
     whole = its_hydra.compose_config("train", arguments, RunMode.MULTIRUN)
@@ -178,6 +210,9 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
     def refuse() -> None:
         raise UserError(f"hydra.sweep.dir={folder}: a sweep is at work there")
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"hydra.sweep.dir={folder}: {error.strerror}") from None
     with lock(folder / LOCK, refuse):
         yield

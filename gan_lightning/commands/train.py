@@ -255,7 +255,7 @@ def fit(
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
     trained = counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most))
-    if counters and trained and not killed(folder):
+    if counters and trained and not unfinished(folder):
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
@@ -307,10 +307,10 @@ def fit(
     return budget.leave(first)
 
 
-def killed(folder: Path) -> bool:
-    """Whether the run in `folder` never came to its end, as far as it said."""
+def unfinished(folder: Path) -> bool:
+    """Whether the run in `folder` never came to its end, as far as it said: killed, or interrupted in its scores."""
     before = status.read(folder)
-    return before is not None and before.state == "running"
+    return before is not None and before.state in ("running", "interrupted")
 
 
 def state_of(error: BaseException) -> tuple[status.State, str]:

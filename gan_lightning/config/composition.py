@@ -123,13 +123,34 @@ def compose(command: str, arguments: Sequence[str], schema: type, *, sweep: bool
     return config
 
 
-def hydra_arguments(command: str, arguments: Sequence[str], schema: type) -> list[str]:
+def hydra_arguments(command: str, arguments: Sequence[str], schema: type, *, params: bool = False) -> list[str]:
     """The same arguments, checked and rewritten so that stock Hydra accepts them with -m.
 
     A comma separates the values of a sweep, also between paths; a path that holds one is put in quotes: 'a,b'.
+    params: with what the configuration itself sweeps over, which Hydra's own sweeper reads for itself.
     """
     with hydra_loader() as loader:
+        if params:
+            return swept(loader, command, arguments, schema)[0].in_hydra()
         return read(loader, command, read_overrides(arguments), schema, sweep=True).in_hydra()
+
+
+def swept(
+    loader: ConfigLoader, command: str, arguments: Sequence[str], schema: type
+) -> tuple[Arguments, dict[str, Any]]:
+    """The arguments above what the configuration sweeps over (hydra.sweeper.params), and the sweeper's node."""
+    given = read_overrides(arguments)
+    own = [one for one in given if is_group(loader, one.key) or one.key.startswith("hydra.")]
+    config = plain_container(run_hydra(command, read(loader, command, own, schema, sweep=True).first()))
+    sweeper = config["hydra"]["sweeper"]
+    if not isinstance(sweeper, dict):
+        raise mistake("hydra.sweeper", sweeper, "must be a mapping; leave it out for Hydra's own")
+    params = sweeper.get("params") or {}
+    if not isinstance(params, dict):
+        raise mistake("hydra.sweeper.params", params, "must be a mapping of keys to sweeps")
+    typed = {override.key for override in given}
+    space = [one for one in read_overrides([f"{key}={value}" for key, value in params.items()]) if one.key not in typed]
+    return read(loader, command, [*space, *given], schema, sweep=True), sweeper
 
 
 def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[list[str]]:
@@ -139,13 +160,7 @@ def sweep_jobs(command: str, arguments: Sequence[str], schema: type) -> list[lis
     for every other value, or other end of an interval, beside the first of the rest.
     """
     with hydra_loader() as loader:
-        given = read_overrides(arguments)
-        checked = read(loader, command, given, schema, sweep=True)
-        sweeper = plain_container(run_hydra(command, checked.first()))["hydra"]["sweeper"]
-        space = read_overrides([f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()])
-        space = [override for override in space if override.key not in {argument.key for argument in given}]
-        if space:  # what a configuration sweeps over, below what the user typed
-            checked = read(loader, command, [*space, *given], schema, sweep=True)
+        checked, sweeper = swept(loader, command, arguments, schema)
     lists: dict[str, list[str]] = {}
     for group, names in checked.groups:
         if names:

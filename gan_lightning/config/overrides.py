@@ -146,14 +146,21 @@ def quoted(text: str) -> str:
     return QuotedString(escaped(text), Quote.single).with_quotes()
 
 
-def as_typed(text: str) -> str:
-    """An argument in Hydra's grammar as this command line takes it: strings without the quotes of `quoted`."""
-    parsed = OverridesParser.create().parse_override(text)
-    value = parsed.value()
-    if not isinstance(value, str) or not parsed.get_value_element_as_str().startswith(("'", '"')):
+def as_typed(text: str, config: Mapping[str, Any], schema: type) -> str:
+    """An argument in Hydra's grammar as this command line takes it: paths without quotes, the rest as it is.
+
+    config: what the arguments gave, unresolved and plain.
+    """
+    override = read_override(text)
+    try:
+        path = override.value is not None and is_path(find(config, schema, override).annotation)
+    except UserError:  # a group
+        return text
+    value = parse(override).value() if path else None
+    if not isinstance(value, str):
         return text
     plain = re.sub(r"(\\*)\\\$\{", lambda match: match[1][: len(match[1]) // 2] + "${", value)
-    return f"{parsed.get_key_element()}={plain}"
+    return f"{override.prefix}{override.key}={plain}"
 
 
 def split_paths(value: str) -> list[str]:

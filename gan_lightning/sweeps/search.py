@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -18,10 +18,11 @@ from optuna.trial import TrialState
 
 from gan_lightning import status
 from gan_lightning.budget import EXIT_CODES
+from gan_lightning.config.overrides import quoted
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.sweeps import study as studies
-from gan_lightning.sweeps.space import SEED, Space, read_space
+from gan_lightning.sweeps.space import SEED, Space
 from gan_lightning.sweeps.study import Outcome, Take
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
@@ -69,13 +70,6 @@ class Search:
         self.params = dict(params or {})
         self.trial = trial
 
-    def read(self, arguments: Sequence[str], loader: Any) -> Space:
-        """The space of `params` and of arguments in Hydra's grammar. Raises UserError where nothing is searched."""
-        parser = OverridesParser.create()
-        typed = {override.get_key_element().lstrip("+") for override in parser.parse_overrides(list(arguments))}
-        params = [f"{key}={text}" for key, text in self.params.items() if key not in typed]
-        return read_space([*params, *arguments], loader)
-
     def begin(self, folder: Path, space: Space, default: dict[str, Any] | None, objective: str) -> None:
         """Makes the study in the sweep's folder, or finds that it was begun with the same settings; else UserError.
 
@@ -101,7 +95,8 @@ class Search:
 
     def wanted(self, space: Space) -> int:
         """How many trials there are to be."""
-        return self.trials or (len(space.grid()) if self.sampler == "grid" else 30)
+        whole = len(space.grid()) if self.sampler == "grid" else self.trials or 30
+        return min(self.trials or whole, whole)
 
     def make_sampler(self, number: int) -> BaseSampler:
         """Made anew for every trial, so that a sweep that goes on draws what it would have drawn."""
@@ -127,6 +122,7 @@ class Searching:
         self.study = studies.load(folder)
         self.objective: str = self.study.user_attrs["facts"]["objective"]
         self.seeds: list[int | None] = list(space.seeds or [None])
+        self.serial = config._target_ == BASIC_LAUNCHER
         self.at_once = at_once(search, space, config)
 
     def run(self) -> None:
@@ -163,8 +159,11 @@ class Searching:
 
     def launch(self, jobs: Sequence[tuple[int, int | None]]) -> None:
         """Raises SystemExit where a run was interrupted or the launcher failed: the same command goes on then."""
-        if not jobs:
-            return
+        each = 1 if self.serial else len(jobs)
+        for first in range(0, len(jobs), max(each, 1)):
+            self.launch_together(jobs[first : first + each])
+
+    def launch_together(self, jobs: Sequence[tuple[int, int | None]]) -> None:
         folders = [self.run_folder(*job) for job in jobs]
         try:
             returned = self.launcher.launch([self.overrides(*job) for job in jobs], initial_job_idx=jobs[0][0])
@@ -172,10 +171,7 @@ class Searching:
             print(f"the launcher failed: {type(error).__name__}: {error}\nThe same command goes on.", flush=True)
             raise SystemExit(1) from None
         for folder, result in zip(folders, returned, strict=True):
-            failed = result.status.name == "FAILED"
-            if failed and studies.outcome(folder, "", "last").state in (None, "running"):  # before its first step
-                error = result._return_value
-                status.end(folder, "failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            note_failure(folder, result)
         for folder in folders:
             found = status.read(folder)
             if found and found.state == "interrupted":
@@ -187,6 +183,7 @@ class Searching:
         """The arguments of one run, in Hydra's grammar."""
         its_seed = [] if seed is None else [f"{SEED}={seed}"]
         own = [
+            f"hydra.sweep.dir={quoted(str(self.folder))}",  # which may hang on the model, and that on the trial
             f"hydra.sweep.subdir={name(number, seed)}",
             f"hydra.sweeper.trial={number}",
             f"hydra.sweeper.objective={self.objective}",
@@ -222,9 +219,20 @@ def name(number: int, seed: int | None) -> str:
     return f"{number:03d}" if seed is None else f"{number:03d}_seed{seed}"
 
 
+def note_failure(folder: Path, result: JobReturn) -> None:
+    """Of a job that raised: one whose run did not say so itself, as it had not begun."""
+    try:
+        _ = result.return_value
+    except Exception as error:
+        found = status.read(folder)
+        if found is None or found.state in ("running", "interrupted"):
+            status.end(folder, "failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
 def at_once(search: Search, space: Space, launcher: DictConfig) -> int:
     """Trials in one call of a launcher: all where nothing is learned from those before and it has a queue."""
-    if search.sampler != "tpe" and launcher._target_ != BASIC_LAUNCHER:
+    learns = search.sampler == "tpe" or search.prune
+    if not learns and launcher._target_ != BASIC_LAUNCHER:
         return search.wanted(space)
     processes = launcher.get("n_jobs", 1)
     return search.jobs or (processes if processes > 0 else os.cpu_count() or 1)
@@ -233,6 +241,7 @@ def at_once(search: Search, space: Space, launcher: DictConfig) -> int:
 def summary(folder: Path, space: Space) -> int:
     """Says what a sweep found; the exit code: 1 where no trial has a value."""
     study = studies.load(folder)
+    studies.write_table(study, folder)
     counts = {state: len(study.get_trials(states=[state])) for state in TrialState}
     objective = study.user_attrs["facts"]["objective"]
     print(
@@ -243,8 +252,7 @@ def summary(folder: Path, space: Space) -> int:
     if best is None:
         print("No trial has a value.")
         return 1
-    seeds = [f"{SEED}={space.seeds[0]}"] if space.seeds else []
-    print(f"Best: trial {best.number}, {objective} {best.value:.4g}. Alone:")
-    print(f"  {studies.command(study, best, [*space.overrides(best.params), *seeds])}")
-    print(f"All of them on a page:\n  python -m gan_lightning report runs={folder}", flush=True)
+    alone = status.read(folder / name(best.number, next(iter(space.seeds or [None]))))
+    print(f"Best: trial {best.number}, {objective} {best.value:.4g}. Alone:\n  {alone.commands[0] if alone else '?'}")
+    print(f"All of them on a page:\n  {status.command_line(['report', f'runs={folder}'])}", flush=True)
     return 0

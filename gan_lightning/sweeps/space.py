@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
 from gan_lightning.config.messages import mistake
 from gan_lightning.errors import UserError
@@ -64,7 +66,7 @@ def read_space(arguments: Sequence[str], config_loader: Any = None) -> Space:
         if not override.is_sweep_override():
             fixed.append(str(override.input_line))
         elif key.lstrip("+") == SEED:
-            seeds = [int(text) for text in override.sweep_string_iterator()]
+            seeds = seeds_of(override)
         else:
             searched[key] = distribution(key, override)
     if not searched:
@@ -72,22 +74,45 @@ def read_space(arguments: Sequence[str], config_loader: Any = None) -> Space:
     return Space(searched, seeds, fixed)
 
 
+def seeds_of(override: Override) -> list[int]:
+    """Each once. Raises UserError for what is no list of whole numbers."""
+    try:
+        return list(dict.fromkeys(int(text) for text in override.sweep_string_iterator()))
+    except (ValueError, HydraException):
+        raise mistake(SEED, said(override), "seeds are whole numbers: seed=1,2,3") from None
+
+
 def distribution(key: str, override: Override) -> BaseDistribution:
     """Of one argument: choices are texts in Hydra's grammar, ranges and intervals numbers; log with tag(log, …)."""
     sweep = override.value()
-    if isinstance(sweep, ChoiceSweep) or not isinstance(sweep, RangeSweep | IntervalSweep):
-        return CategoricalDistribution([str(text) for text in override.sweep_string_iterator()])
-    log = "log" in sweep.tags
     try:
+        if getattr(sweep, "shuffle", False):
+            raise ValueError("the sampler chooses the order: leave out shuffle")
         if isinstance(sweep, IntervalSweep):
-            return FloatDistribution(cast(float, sweep.start), cast(float, sweep.end), log)
-        values, step = sorted(cast(Any, sweep.range())), abs(sweep.step)
-        if all(isinstance(number, int) for number in (values[0], values[-1], step)):
-            return IntDistribution(values[0], values[-1], log, 1 if log else cast(int, step))
-        return FloatDistribution(values[0], values[-1], log, None if log else step)
+            return between(sweep.start, sweep.end, None, "log" in sweep.tags)
+        if isinstance(sweep, RangeSweep):
+            count, step = len(list(cast(Any, sweep.range()))), cast(float, sweep.step)
+            if not count:
+                raise ValueError("no value at all")
+            if "log" in sweep.tags:
+                raise ValueError("has steps, and a logarithm none: use tag(log,interval(…))")
+            last = round(cast(float, sweep.start) + (count - 1) * step, 12)  # which adding steps up would miss
+            low, high = sorted([cast(float, sweep.start), last])
+            return between(low, high, abs(step), False)
     except ValueError as error:
-        text = str(override.input_line).partition("=")[2]
-        raise mistake(key.lstrip("+"), text, str(error)) from error
+        raise mistake(key.lstrip("+"), said(override), str(error)) from error
+    return CategoricalDistribution([str(text) for text in override.sweep_string_iterator()])
+
+
+def between(low: Any, high: Any, step: Any, log: bool) -> BaseDistribution:
+    """Whole numbers, if both ends are: int(interval(1,8)), range(1,9)."""
+    if all(isinstance(number, int) for number in (low, high, step or 1)):
+        return IntDistribution(low, high, log, step or 1)
+    return FloatDistribution(low, high, log, step)
+
+
+def said(override: Override) -> str:
+    return str(override.input_line).partition("=")[2]
 
 
 def every(key: str, distribution: BaseDistribution) -> list[Any]:
@@ -108,8 +133,11 @@ def held(distribution: BaseDistribution, value: Any) -> Any:
         return next((text for text in distribution.choices if meant(str(text)) == value), None)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    inside = distribution._contains(distribution.to_internal_repr(value))
-    return value if inside else None
+    try:
+        create_trial(params={"value": value}, distributions={"value": distribution}, value=0.0)
+    except ValueError:
+        return None
+    return value
 
 
 def meant(text: str) -> Any:

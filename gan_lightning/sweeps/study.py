@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from gan_lightning import status
-from gan_lightning.config import as_typed
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import lines
@@ -68,9 +67,12 @@ def begin(folder: Path, facts: Mapping[str, Any], first: Sequence[Mapping[str, A
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = storage(folder)
-    if NAME in [study.study_name for study in optuna.get_all_study_summaries(place)]:
+    before = next((one.user_attrs for one in optuna.get_all_study_summaries(place) if one.study_name == NAME), None)
+    if before is not None and "facts" not in before:  # killed while it was made
+        optuna.delete_study(study_name=NAME, storage=place)
+    elif before is not None:
         study = optuna.load_study(study_name=NAME, storage=place)
-        before = study.user_attrs.get("facts", {})
+        before = before["facts"]
         for key, value in facts.items():
             if before.get(key) != value:
                 raise UserError(
@@ -82,7 +84,7 @@ def begin(folder: Path, facts: Mapping[str, Any], first: Sequence[Mapping[str, A
     study = optuna.create_study(study_name=NAME, storage=place, direction=direction)
     for values in first:
         study.enqueue_trial(dict(values))
-    study.set_user_attr("facts", dict(facts))  # last: a study without them was not begun
+    study.set_user_attr("facts", dict(facts))  # last: a study without them is made again
     return study
 
 
@@ -94,17 +96,23 @@ def live(study: optuna.Study, number: int) -> Trial:
 def complete(study: optuna.Study, number: int, searched: Mapping[str, BaseDistribution]) -> None:
     """Draws what a trial has no value of yet."""
     missing = [key for key in searched if key not in study.trials[number].params]
-    if missing:
-        trial = live(study, number)
-        for key in missing:
-            trial._suggest(key, searched[key])
+    for key in missing:
+        trial, kind = live(study, number), searched[key]
+        if isinstance(kind, CategoricalDistribution):
+            trial.suggest_categorical(key, kind.choices)
+        elif isinstance(kind, IntDistribution):
+            trial.suggest_int(key, kind.low, kind.high, step=kind.step, log=kind.log)
+        elif isinstance(kind, FloatDistribution):
+            trial.suggest_float(key, kind.low, kind.high, step=kind.step, log=kind.log)
 
 
 def outcome(run: Path, objective: str, take: Take) -> Outcome:
     """Of a run's folder."""
     found = status.read(run)
-    if found is None or found.state not in ("finished", "stopped"):
-        return Outcome(found and found.state, reason=found and found.reason)
+    if found is None:
+        return Outcome(None, reason="its run has left no word")
+    if found.state not in ("finished", "stopped"):
+        return Outcome(found.state, reason=found.reason)
     scores = [line for line in lines(run / SCORES) if line["metric"] == objective and line["source"] == "train"]
     values = [line["value"] for line in scores if line["value"] is not None]
     if not values or (take == "last" and scores[-1]["value"] is None):
@@ -145,11 +153,6 @@ def settings(trial: FrozenTrial) -> str:
     """What a trial tries, as people read it."""
     named = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in trial.params.items()}
     return " ".join(f"{key.lstrip('+')}={value}" for key, value in named.items())
-
-
-def command(study: optuna.Study, trial: FrozenTrial, overrides: Sequence[str]) -> str:
-    """What trains a trial's settings alone."""
-    return status.command_line([as_typed(text) for text in overrides])
 
 
 def write_table(study: optuna.Study, folder: Path) -> None:
