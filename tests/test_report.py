@@ -200,7 +200,7 @@ def test_what_is_left_out_is_said_with_its_reason(zoo: Any) -> None:
         ("bad/scores.jsonl", "3 line(s) that hold no record"),
         ("old/metrics.csv", "has no column images"),
     ):
-        assert f"{root / file} : {reason}".strip() in page.text, file
+        assert f"{root / file}: {reason}".strip() in page.text, file
         assert f"{root / file}: {reason}" in table, file
 
 
@@ -353,7 +353,7 @@ def test_importance_of_settings(tmp_path: Path) -> None:
         (one / "config.yaml").write_text(settings(10.0 ** -(index // 3), 0, width=str(8 * (index % 3))))
     write_run(root / "failed", [100.0], lr=7.0, state="failed")
     page, _, table = made(root)
-    shares = dict(re.findall(r"^- (\S+): (\d+)%$", table, re.MULTILINE))
+    shares = dict(re.findall(r"^- (\S+): (\d+)% ± \d+%$", table, re.MULTILINE))
     assert int(shares["model.generator_optimizer.lr"]) > 90
     assert int(shares["model.width"]) < 10
     assert "12 settings of 12 runs, seeds averaged; left out: 1 failed" in page.text

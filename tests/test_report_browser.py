@@ -46,7 +46,7 @@ def opened(browser: Any, address: str, width: int, height: int) -> tuple[Any, li
     page.on("request", lambda asked: wrong.append(asked.url) if not asked.url.startswith(("data:", "file:")) else None)
     page.goto(address)
     page.wait_for_function("window.documentReady === true")
-    page.wait_for_selector("#curves canvas")
+    page.locator("#curves canvas:visible").first.wait_for()
     return page, wrong
 
 
@@ -87,7 +87,7 @@ def test_filter_slider_curves_and_seeds(browser: Any, address: str) -> None:
     page.fill("#filter", "")
     page.locator("button[data-show=none]").click()
     assert lines(page) == []
-    assert page.locator("#cut").inner_text() == "No run shown has this metric."
+    assert page.locator("#cut").inner_text() == "No run is shown."
     page.locator("button[data-show=best]").click()
     assert len(lines(page)) == 10
     page.locator("#runs input[data-run='0']").uncheck()
@@ -99,6 +99,7 @@ def test_filter_slider_curves_and_seeds(browser: Any, address: str) -> None:
         shown = page.locator("figure[data-run='0'] .frame:visible")
         assert shown.count() == 1
         assert shown.inner_text().strip() == said
+    assert not page.is_checked("#log")  # its values are near one another
     end = "Bokeh.documents[0].get_model_by_name('curves_linear').x_range.end"
     assert page.evaluate(end) == pytest.approx(2000 * 1.02)
     page.select_option("#axis", "1")
@@ -108,6 +109,25 @@ def test_filter_slider_curves_and_seeds(browser: Any, address: str) -> None:
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('curves_log').visible")
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('curves_log').y_range.start") > 0
     assert wrong == []
+
+
+def test_averaged_seeds_are_found_and_far_values_begin_logarithmic(browser: Any, tmp_path: Path) -> None:
+    for index, value in enumerate([3.0, 4.0, 5.0, 400.0]):
+        state = "pruned" if index == 3 else "finished"
+        write_run(tmp_path / "runs" / f"named_{index}", [value], lr=1.0 + index // 2, seed=index, state=state)
+    write_run(tmp_path / "runs" / "named_4", [6.0], lr=1.0, seed=4)
+    assert run([f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'report'}"]) == 0
+    page, wrong = opened(browser, (tmp_path / "report" / "report.html").as_uri(), 1400, 1000)
+    assert page.is_checked("#log")
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('curves_log').visible")
+    page.check("#average")
+    for words in ("named_3", "PRUNED"):
+        page.fill("#filter", words)
+        assert column(page, 1, "groups") == ["named_2 and 1 more"]
+    assert wrong == []
+    still = browser.new_page(java_script_enabled=False)
+    still.goto((tmp_path / "report" / "report.html").as_uri())
+    assert "need JavaScript" in still.locator("noscript").inner_text()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1400, 1000), (390, 844)])

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gan_lightning.commands.report import run as report
 from gan_lightning.reporting import files
 from gan_lightning.reporting.curves import FEWEST, curves, decimated
 from gan_lightning.reporting.files import LeftOut, Reader, clean, number
+from gan_lightning.reporting.finding import find_runs
 from gan_lightning.reporting.markdown import code, escaped
 from gan_lightning.reporting.pictures import samples_of, stops
 from gan_lightning.reporting.runs import read_run
@@ -146,9 +148,9 @@ def test_texts_are_one_line_that_can_be_written() -> None:
     assert clean("a\nb\x00\x1b[31m\udcff\u202ec") == "a b  [31m c"
     assert len(clean("x" * 9000)) == 500
     assert LeftOut("a\nb", "c\nd") == LeftOut("a b", "c d")
-    assert [number(value) for value in (1, "2", True, None, "x", "nan", 1e999, 10**400, [])] == [
+    assert [number(value) for value in (1, "2", True, None, "x", "nan", 1e999, 10**400, [], 1e31)] == [
         *(1.0, 2.0),
-        *[None] * 7,
+        *[None] * 8,
     ]
 
 
@@ -158,3 +160,39 @@ def test_markdown_escapes() -> None:
     assert escaped("batch_size _x_ `c`") == "batch_size \\_x\\_ \\`c\\`"
     assert "https://" not in escaped("https://example.org")
     assert code("a ```` b").startswith("`````sh\n")
+
+
+def test_folders_that_are_links_to_themselves_or_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "good")
+    (tmp_path / "itself").symlink_to("itself")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    stat, scandir = os.stat, os.scandir
+
+    def refuse(path: object) -> None:
+        if not isinstance(path, int) and str(closed) in os.fsdecode(path):  # type: ignore[arg-type]
+            raise PermissionError(13, "Permission denied")
+
+    def closed_stat(path: object, *args: object, **more: object) -> object:
+        if not isinstance(path, int) and os.fsdecode(path) != str(closed):  # type: ignore[arg-type]
+            refuse(path)
+        return stat(path, *args, **more)  # type: ignore[arg-type]
+
+    def closed_scandir(path: object) -> object:
+        refuse(path)
+        return scandir(path)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", closed_stat)
+    monkeypatch.setattr(os, "scandir", closed_scandir)
+    found = find_runs(str(tmp_path))
+    assert [folder.name for folder in found.folders] == ["good"]
+    assert found.left_out == [LeftOut(str(closed), "Permission denied")]
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    pytest.importorskip("bokeh")
+    folder = os.fsencode(tmp_path) + b"/runs/\xff\xfebad"
+    os.makedirs(folder)
+    Path(os.fsdecode(folder), "config.yaml").write_text("a: 1\n")
+    assert report([f"runs={tmp_path / 'runs'}", f"output={tmp_path / 'made'}"]) == 0
+    assert "bad" in (tmp_path / "made" / "report.html").read_text()

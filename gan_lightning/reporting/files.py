@@ -17,6 +17,8 @@ LARGEST = 2**24  # bytes of a file that are read; of a larger one, its beginning
 LARGEST_SETTINGS = 2**20  # of config.yaml and status.json, which are useless without their middle
 DEEPEST = 40  # levels of settings
 LONGEST = 500  # characters of a text that is shown
+MOST = 1e30  # of a number: squares and differences of such are finite, and 32 bits hold them
+MISSING = "is not there"
 
 Numbers = NDArray[np.float64]
 
@@ -48,14 +50,14 @@ DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None; true and false are none."""
+    """A number of at most MOST, or None; true and false are none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= MOST else None
 
 
 class Reader:
@@ -139,7 +141,7 @@ class Reader:
         return found
 
     def table(self, name: str) -> dict[str, Numbers]:
-        """The columns of a CSV file with a heading, (rows,) each; NaN where there is no finite number."""
+        """The columns of a CSV file with a heading, (rows,) each; NaN where there is no number (see `number`)."""
         lines = self.whole_lines(name)
         try:
             rows = list(csv.reader(io.StringIO("\n".join(lines))))
@@ -157,7 +159,7 @@ class Reader:
         except ValueError:
             values = np.array([[as_float(cell) for cell in row] for row in whole])
         values = values.reshape(len(whole), len(heading))
-        values[~np.isfinite(values)] = np.nan
+        values[~(np.abs(values) <= MOST)] = np.nan
         return dict(zip(heading, values.T, strict=True))
 
 

@@ -50,7 +50,8 @@ class Found:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             if not entries:
                 self.left_out.append(LeftOut(str(folder), "an empty folder"))
-            return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+            # Those of entries and of Path raise for links to themselves and closed folders; os.path's do not.
+            return [Path(entry) for entry in entries if not entry.name.startswith(".") and os.path.isdir(entry)]
         except OSError as error:
             self.left_out.append(LeftOut(str(folder), error.strerror or str(error)))
             return []
@@ -58,7 +59,7 @@ class Found:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds anything that training writes."""
-    return any((folder / name).exists() for name in MARKS)
+    return any(os.path.exists(folder / name) for name in MARKS)
 
 
 def find_runs(given: str) -> Found:
@@ -82,20 +83,20 @@ def folders(part: str) -> Iterator[Path]:
     """The folders that one part of `runs=` names."""
     if part == "latest":
         latest = Path("outputs") / "latest"
-        if not latest.exists():
+        if not os.path.exists(latest):
             raise UserError(f"runs=latest: no run under {latest.parent.resolve()}")
         yield latest.resolve()
         return
     place = expand(part)
-    if place.is_dir():
+    if os.path.isdir(place):
         yield place
         return
-    if place.exists():
+    if os.path.exists(place):
         raise UserError(f"runs={part}: is a file; give the folder of a run, or one that holds runs")
     matches = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
     if not matches:
         raise UserError(f"runs={part}: there is no such folder")
-    yield from (match for match in matches if match.is_dir())
+    yield from (match for match in matches if os.path.isdir(match))
 
 
 def names_of(runs: list[Path]) -> list[str]:

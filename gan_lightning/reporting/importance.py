@@ -1,16 +1,19 @@
 """How much each setting that differed mattered: Optuna's fANOVA over the runs, seeds averaged first."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gan_lightning.reporting.files import clean
 from gan_lightning.reporting.ranking import Ranking, plural
-from gan_lightning.reporting.settings import ABSENT, groups, text
+from gan_lightning.reporting.settings import ABSENT, text
 
 FEWEST = 8  # runs, seeds averaged
 MOST_SHOWN = 6  # small plots
+FORESTS = 8  # of other seeds, whose shares are averaged; fewer of more than 50 points, where one takes seconds
 
 
 @dataclass
@@ -19,28 +22,29 @@ class Importance:
 
     why_not: str = ""
     shares: dict[str, float] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)  # standard deviations over the forests
     values: dict[str, list[Any]] = field(default_factory=dict)  # of each setting, one a point
     scores: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of the points
+    places: list[int] = field(default_factory=list)  # of their best runs in the ranking
     logarithmic: set[str] = field(default_factory=set)
     said: str = ""  # what it was made of
+    forests: int = 0
 
 
 def importance_of(ranking: Ranking, keys: Sequence[str]) -> Importance:
     """The importance of `keys` for the score that ranks; of the runs that were scored in the way that most were."""
-    rows = [row for row in ranking.rows if row.rank is not None and row.protocol in ("", "A")]
-    whole = [row for row in rows if row.run.state.comparable and row.run.settings]
-    others = Counter(row.run.state.word for row in rows if row not in whole)
-    values = {id(row.run): ranking.value(row) or 0.0 for row in whole}
-    teams = groups([row.run for row in whole], keys)
-    made = Importance(scores=[sum(values[id(run)] for run in team) / len(team) for team in teams])
-    made.names = [f"{team[0].name}{f' and {len(team) - 1} more' if team[1:] else ''}" for team in teams]
-    columns = {key: [team[0].settings.get(key, ABSENT) for team in teams] for key in keys}
+    groups = [group for group in ranking.groups if group.rows and group.rows[0].main and group.rows[0].run.settings]
+    teams, made = [group.rows for group in groups], Importance(scores=[group.mean or 0.0 for group in groups])
+    whole = [row for team in teams for row in team]
+    others = Counter(row.run.state.word for row in ranking.rows if row.main and row not in whole)
+    made.names = [f"{team[0].run.name}{f' and {len(team) - 1} more' if team[1:] else ''}" for team in teams]
+    made.places = [ranking.rows.index(team[0]) for team in teams]
+    columns = {key: [team[0].run.settings.get(key, ABSENT) for team in teams] for key in sorted(keys)}
     made.values = together({key: some for key, some in columns.items() if len(set(map(text, some))) > 1})
     left = ", ".join(f"{count} {word}" for word, count in others.items())
-    made.said = (
-        f"{len(teams)} settings of {plural(len(whole), 'run')}, seeds averaged{f'; left out: {left}' if left else ''}"
-    )
+    made.said = f"{plural(len(teams), 'setting')} of {plural(len(whole), 'run')}, seeds averaged"
+    made.said += f"; left out: {left}" if left else ""
     if len(teams) < FEWEST:
         made.why_not = f"it takes {FEWEST} different settings with a score"
     elif not made.values:
@@ -50,7 +54,10 @@ def importance_of(ranking: Ranking, keys: Sequence[str]) -> Importance:
     elif len(set(made.scores)) == 1:
         made.why_not = "all scores are equal"
     else:
-        made.shares = fanova(made, "maximize" if ranking.up else "minimize")
+        try:
+            fanova(made, "maximize" if ranking.up else "minimize")
+        except Exception as error:  # of settings and scores that its forests cannot bear
+            made.why_not = f"Optuna could not: {clean(error) or type(error).__name__}"
     if made.why_not:
         made.why_not += f" ({made.said})"
     return made
@@ -64,8 +71,8 @@ def together(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {" = ".join(keys): columns[keys[0]] for keys in same.values()}
 
 
-def fanova(made: Importance, direction: Literal["maximize", "minimize"]) -> dict[str, float]:
-    """Hutter et al. 2014, as Optuna has it, with a fixed seed: shares of the variance, which add up to 1."""
+def fanova(made: Importance, direction: Literal["maximize", "minimize"]) -> None:
+    """Hutter et al. 2014, as Optuna has it: shares of the variance, which add up to 1, the mean over some seeds."""
     import optuna
 
     said = optuna.logging.get_verbosity()
@@ -77,11 +84,16 @@ def fanova(made: Importance, direction: Literal["maximize", "minimize"]) -> dict
         for number, score in enumerate(made.scores):
             point = {key: as_value(values[number], ranges[key]) for key, values in made.values.items()}
             study.add_trial(optuna.trial.create_trial(params=point, distributions=ranges, value=score))
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        made.forests = max(2, min(FORESTS, 50 * FORESTS // len(made.scores)))
+        evaluators = [optuna.importance.FanovaImportanceEvaluator(seed=seed) for seed in range(made.forests)]
+        found = [optuna.importance.get_param_importances(study, evaluator=evaluator) for evaluator in evaluators]
     finally:
         optuna.logging.set_verbosity(said)
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+    shares = {key: statistics.fmean(one[key] for one in found) for key in made.values}
+    if not all(map(math.isfinite, shares.values())):
+        raise ValueError("its shares are no numbers")
+    made.shares = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    made.spreads = {key: statistics.stdev(one[key] for one in found) for key in made.shares}
 
 
 def numeric(values: Sequence[Any]) -> bool:

@@ -2,9 +2,10 @@
 
 import re
 
+from gan_lightning.reporting.files import clean
 from gan_lightning.reporting.finding import CONFIG
-from gan_lightning.reporting.ranking import differences, how_made, lead, plural
-from gan_lightning.reporting.report import Report
+from gan_lightning.reporting.ranking import plural
+from gan_lightning.reporting.report import Report, limit
 from gan_lightning.reporting.runs import Run
 from gan_lightning.reporting.table import Cell, Table
 
@@ -52,54 +53,36 @@ def commands(run: Run) -> str:
 
 def not_recorded(run: Run) -> str:
     """For a run whose commands nobody wrote down."""
+    file = clean(run.folder / CONFIG)
     if run.settings:
-        return f"The command was not recorded; its settings are in {run.folder / CONFIG}."
-    return f"The command was not recorded, and {run.folder / CONFIG} cannot be read either."
+        return f"The command was not recorded; its settings are in {file}."
+    return f"The command was not recorded, and {file} cannot be read either."
 
 
 def markdown(report: Report) -> str:
     """The whole of report.md."""
-    ranking = report.ranking
     parts = [
         f"# Comparison of {plural(len(report.runs), 'run')}",
-        f"{report.made:%Y-%m-%d %H:%M %Z}, gan_lightning {report.version}. {headline(report)}",
+        f"{report.made:%Y-%m-%d %H:%M %Z}, gan_lightning {report.version}. {escaped(' '.join(report.headline))}",
         table(narrow(report.runs_table, len(report.keys))),
     ]
-    parts += [ways(report)] if len(ranking.protocols) > 1 else []
-    reasons = [(row.run.name, row.run.state) for row in ranking.rows if row.run.state.reason]
-    if reasons:
-        parts += ["## States", bullets([f"{name}: {state.word}: {state.reason}" for name, state in reasons])]
+    if report.ways:
+        ways = f"**The scores were made in {len(report.ways)} ways, and only those of one way compare** (column made):"
+        parts += [ways, bullets(report.ways)]
+    if report.states:
+        parts += ["## States", bullets(report.states)]
     if report.groups_table:
-        parts += ["## Seeds averaged", table(narrow(report.groups_table, len(report.keys)))]
+        parts += [
+            "## Seeds averaged",
+            f"Means {report.averaged}.",
+            table(narrow(report.groups_table, len(report.keys))),
+        ]
     differ = [*report.keys, *report.more_keys]
     parts += ["## What differs", escaped(", ".join(differ)) or "Nothing that the settings show."]
     parts += ["## Importance", importance(report)]
     parts += ["## Commands", *(commands(run) for run in report.runs)]
-    parts += ["## Left out", left_out(report)]
+    parts += ["## Left out", bullets([*report.said, *limit(report.files, MOST_LINES)]) or "Nothing."]
     return "\n\n".join(parts) + "\n"
-
-
-def headline(report: Report) -> str:
-    """What ranks, how it was made, and who is first."""
-    ranking = report.ranking
-    if ranking.metric is None:
-        return "No run has a score, so there are no ranks."
-    direction = "higher" if ranking.up else "lower"
-    first = next(iter(ranking.protocols.values()), {})
-    made = f"Ranked by the {ranking.by} {ranking.metric} of training ({direction} is better; {how_made(first)})."
-    return escaped(f"{made} Best: {lead(ranking)}.")
-
-
-def ways(report: Report) -> str:
-    """Says plainly that ranks of different ways of scoring do not compare."""
-    protocols = report.ranking.protocols
-    counts = {name: sum(row.protocol == name for row in report.ranking.rows) for name in protocols}
-    lines = [
-        f"{name} ({plural(counts[name], 'run')}): {', '.join(f'{key} {value[:120]}' for key, value in keys.items())}"
-        for name, keys in differences(protocols).items()
-    ]
-    said = f"**The scores were made in {len(protocols)} ways, and only those of one way compare** (column made):"
-    return f"{said}\n\n{bullets(lines)}"
 
 
 def importance(report: Report) -> str:
@@ -107,15 +90,7 @@ def importance(report: Report) -> str:
     made = report.importance
     if made.why_not:
         return f"Not computed: {escaped(made.why_not)}."
-    shares = [f"{name}: {share:.0%}" for name, share in made.shares.items()]
-    return f"fANOVA of {escaped(made.said)}.\n\n{bullets(shares)}"
-
-
-def left_out(report: Report) -> str:
-    """Files with reasons, and what had no room."""
-    lines = [f"{one.file}: {one.reason}" for one in report.left_out]
-    more = [f"and {len(lines) - MOST_LINES:,} more, which the page lists"] if len(lines) > MOST_LINES else []
-    return bullets([*report.said, *lines[:MOST_LINES], *more]) or "Nothing."
+    return f"fANOVA of {escaped(made.said)}; ± over {made.forests} seeds of its forests.\n\n{bullets(report.shares)}"
 
 
 def bullets(lines: list[str]) -> str:

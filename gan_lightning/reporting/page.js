@@ -27,12 +27,15 @@
   // Filter, seeds, which curves are shown and which stand in front.
   const filter = () => {
     const words = one("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = (row) => words.every((word) => row.textContent.toLowerCase().includes(word));
+    const fits = (row, more = []) => {  // more: of averaged seeds, the runs' names and states
+      const text = [row.textContent, ...more].join(" ").toLowerCase();
+      return words.every((word) => text.includes(word));
+    };
     for (const row of all("#runs tbody tr")) {
       row.hidden = !fits(row);
       state.filtered[row.dataset.run] = !row.hidden;
     }
-    for (const row of all("#groups tbody tr")) row.hidden = !fits(row);
+    for (const row of all("#groups tbody tr")) row.hidden = !fits(row, all("[title]", row).map((cell) => cell.title));
     for (const figure of all("figure[data-run]")) figure.hidden = !state.filtered[figure.dataset.run];
     draw();
   };
@@ -155,7 +158,8 @@
     plot.y_range.setv({ start: low, end: high, reset_start: low, reset_end: high });
     plot.below[0].axis_label = axis ? "seconds of training" : "training images";
     plot.left[0].axis_label = data.metrics[metric] ?? "";
-    const none = data.metrics.length ? "No run shown has this metric." : "No run has curves.";
+    const some = order.length ? "No run shown has this metric." : "No run is shown.";
+    const none = data.metrics.length ? some : "No run has curves.";
     one("cut").textContent = xs.length ? "Some values lie far outside and are cut off; zoom out to see them." : none;
     one("cut").hidden = xs.length > 0 && !cut;
   }
@@ -176,6 +180,8 @@
     if (!document) return setTimeout(begin, 50);
     plots = { linear: document.get_model_by_name("curves_linear"), log: document.get_model_by_name("curves_log"),
       source: document.get_model_by_name("lines"), ends: document.get_model_by_name("ends") };
+    const first = data.names.flatMap((_, run) => curve(run, 0, 0)[1]).sort((a, b) => a - b);
+    one("log").checked = first[0] > 0 && first[first.length - 1] > 5 * first[first.length >> 1];  // else a line at the bottom
     for (const id of ["metric", "axis", "log"]) one(id).addEventListener("change", draw);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
     paint();

@@ -10,8 +10,9 @@ from bokeh.embed import components
 from bokeh.resources import Resources
 
 from gan_lightning.reporting import sections
-from gan_lightning.reporting.plots import GREY, curve_plots, importance_plots
-from gan_lightning.reporting.ranking import plural
+from gan_lightning.reporting.importance import MOST_SHOWN, Importance
+from gan_lightning.reporting.plots import curve_plots, importance_plots
+from gan_lightning.reporting.ranking import Ranking, plural
 from gan_lightning.reporting.report import Report
 from gan_lightning.reporting.sections import colour, e
 from gan_lightning.reporting.settings import short
@@ -25,8 +26,7 @@ def page(report: Report) -> str:
     importance = report.importance
     names = list[str]()
     if importance.shares:
-        by_name = {row.run.name: colour(index, True)[0] for index, row in enumerate(report.ranking.rows)}
-        colours = [by_name.get(name.partition(" and ")[0], GREY) for name in importance.names]
+        colours = [colour(index, True)[0] for index in importance.places]
         models["bars"], scatters = importance_plots(importance, report.ranking.metric or "", colours)
         names = list(scatters)
         models |= {f"scatter{index}": plot for index, plot in enumerate(scatters.values())}
@@ -51,10 +51,13 @@ def page(report: Report) -> str:
 </head>
 <body>
 <header><h1>{e(title)}</h1>{sections.header(report)}{contents()}</header>
+<noscript><p class="warning">Sorting, slider and plots need JavaScript, which is off here.</p></noscript>
 <main>
 <section id="ranking"><h2>Ranking</h2>{sections.ranking_table(report)}
 {sections.states(report)}{sections.evaluations(report)}</section>
-<section id="curves"><h2>Curves</h2>{curve_tools()}{places["linear"]}{places["log"]}
+<section id="curves"><h2>Curves</h2>{curve_tools()}
+<figure aria-label="Losses and scores of the runs over training, a line a run; the table above has each run's last and
+best score in numbers.">{places["linear"]}{places["log"]}</figure>
 <p id="cut" class="hint" hidden></p></section>
 <section id="samples"><h2>Samples</h2>{sections.samples(report)}</section>
 <section id="importance"><h2>Importance of the settings</h2>{importance_html(report, names, places)}</section>
@@ -109,14 +112,25 @@ def importance_html(report: Report, names: list[str], places: dict[str, str]) ->
     if made.why_not:
         return f"<p>Not computed: {e(made.why_not)}.</p>"
     figures = [
-        f'<figure><figcaption title="{e(name)}">{e(short(name, longest=60))}</figcaption>'
+        f'<figure aria-label="{e(told(made, name, report.ranking))}">'
+        f'<figcaption title="{e(name)}">{e(short(name, longest=60))}</figcaption>'
         f"{places[f'scatter{index}']}</figure>"
         for index, name in enumerate(names)
     ]
+    shares = "; ".join(report.shares[:MOST_SHOWN])
     return (
         f"<p>Shares of the variance of the score that each setting explains (fANOVA), of {e(made.said)}. With few runs "
-        f'they are rough.</p>{places["bars"]}<div class="scatters">{"".join(figures)}</div>'
+        f"they are rough; the thin lines are their standard deviation over {made.forests} seeds of its forests.</p>"
+        f'<figure>{places["bars"]}<figcaption class="hint">{e(shares)}</figcaption></figure>'
+        f'<div class="scatters">{"".join(figures)}</div>'
     )
+
+
+def told(made: Importance, name: str, ranking: Ranking) -> str:
+    """A small plot in a sentence."""
+    best = (max if ranking.up else min)(range(len(made.scores)), key=made.scores.__getitem__)
+    value = short(made.values[name][best], name)
+    return f"{ranking.metric} against {name}: the best of {len(made.scores)}, {made.scores[best]:.4g}, is at {value}."
 
 
 def data(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from PIL import Image
 
 from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
 from gan_lightning.reporting.files import LeftOut, clean
-from gan_lightning.reporting.runs import SAMPLES, Run, grids
-from gan_lightning.reporting.settings import ABSENT, text
+from gan_lightning.reporting.runs import SAMPLES, Run, data_of, grids
+from gan_lightning.reporting.settings import text
 
 BUDGET = 1_700_000  # bytes of all pictures on the page
 LARGEST = 2**25  # of a file that is opened
@@ -119,10 +120,16 @@ def stops(positions: Sequence[float], most: int) -> list[float]:
     Every position that is near one of an even scale counts for it.
     """
     every = sorted(set(positions))
-    if len(every) <= most:
+    if len(every) < 2:
         return every
-    even = np.linspace(every[0], every[-1], most)
-    return sorted({min(every, key=lambda images: abs(images - point)) for point in even})
+    even, found = np.linspace(every[0], every[-1], most), every
+    if len(every) > most:
+        found = sorted({min(every, key=lambda images: abs(images - point)) for point in even})
+    kept = found[:1]
+    for images in found[1:]:  # runs need not have sampled at the very same numbers
+        if images - kept[-1] >= (even[1] - even[0]) / 2:
+            kept.append(images)
+    return kept if kept[-1] == every[-1] else [*kept[: max(1, len(kept) - 1)], every[-1]]
 
 
 def nearest(known: dict[float, Path], points: Sequence[float]) -> dict[float, Frame]:
@@ -145,7 +152,7 @@ def fill(frame: Frame, file: Path, purse: Purse, made: Samples) -> None:
             with warnings.catch_warnings(), why_unreadable():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 frame.picture, frame.size = purse.encode(open_image(file))
-    except (Unreadable, OSError) as error:
+    except Exception as error:  # a picture that nobody thought of is no reason to have no page
         made.left_out.append(LeftOut(str(file), str(error) or type(error).__name__))
 
 
@@ -166,9 +173,8 @@ def real_files(runs: Sequence[Run]) -> dict[str, Path]:
     for run in runs:
         for suffix in ("png", "txt"):
             file = run.folder / SAMPLES / f"real.{suffix}"
-            if file.is_file():
-                keys = ("data._target_", "data.root", "data.root_a", "data.source", "data.image_size")
-                parts = [text(run.settings[key]) for key in keys if run.settings.get(key, ABSENT) not in (ABSENT, None)]
-                name = ", ".join([part.rpartition(".")[2] if not i else part for i, part in enumerate(parts)])
-                found.setdefault(name or f"data of {run.name}", file)
+            if os.path.isfile(file):
+                parts = [(key.removeprefix("data."), text(value)) for key, value in data_of(run.settings).items()]
+                words = [some.rpartition(".")[2] if key == "_target_" else f"{key} {some}" for key, some in parts]
+                found.setdefault(clean(", ".join(words)) or f"data of {run.name}", file)
     return found

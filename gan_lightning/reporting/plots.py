@@ -12,12 +12,14 @@ from bokeh.models import (
     NoOverlap,
     NumeralTickFormatter,
     Range1d,
+    TeeHead,
     WheelZoomTool,
+    Whisker,
 )
 from bokeh.plotting import figure
 
 from gan_lightning.reporting.importance import MOST_SHOWN, Importance, numeric
-from gan_lightning.reporting.settings import short, text
+from gan_lightning.reporting.settings import short
 
 # Wong 2011 without black and yellow, then four of Tol's (2021): told apart by the colour-blind, on white and on black.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#aa3377", "#999933", "#44aa99", "#7a6bd1")
@@ -64,12 +66,19 @@ def importance_plots(made: Importance, metric: str, colours: Sequence[str]) -> t
     labels = unique([short(name, longest=44) for name in names])
     shares = [made.shares[name] for name in names]
     bars = plain(figure(y_range=FactorRange(factors=labels), height=70 + 30 * len(names), tools=""))
-    source = ColumnDataSource({"y": labels, "share": shares})
+    spreads = [made.spreads[name] for name in names]
+    ends = [share + spread for share, spread in zip(shares, spreads, strict=True)]
+    begins = [max(0.0, share - spread) for share, spread in zip(shares, spreads, strict=True)]
+    source = ColumnDataSource({"y": labels, "share": shares, "spread": spreads, "begin": begins, "end": ends})
     bars.hbar(y="y", right="share", height=0.6, source=source, color=COLOURS[0])
-    bars.x_range = Range1d(start=0, end=max(1e-9, *shares) * 1.05)
+    heads: dict[str, Any] = {end: TeeHead(size=10, line_color=COLOURS[1]) for end in ("lower_head", "upper_head")}
+    place: dict[str, Any] = {"base": "y", "lower": "begin", "upper": "end", "dimension": "width"}
+    bars.add_layout(Whisker(**place, **heads, source=source, line_color=COLOURS[1], level="overlay"))
+    bars.x_range = Range1d(start=0, end=max(1e-9, *ends) * 1.05)
+    bars.xaxis.ticker = BasicTicker(desired_num_ticks=4)
     bars.toolbar_location = None
     bars.xaxis.formatter = NumeralTickFormatter(format="0%")
-    bars.add_tools(HoverTool(tooltips=[("setting", "@y"), ("share", "@share{0.0%}")]))
+    bars.add_tools(HoverTool(tooltips=[("setting", "@y"), ("share", "@share{0.0%} ± @spread{0.0%}")]))
     plots = {name: scatter(name, made, metric, colours) for name in list(made.shares)[:MOST_SHOWN]}
     return bars, plots
 
@@ -85,7 +94,7 @@ def scatter(name: str, made: Importance, metric: str, colours: Sequence[str]) ->
         seen = sorted(set(data["x"]))
         marked = [seen[round(i * (len(seen) - 1) / 5)] for i in range(6)] if len(seen) > 6 else seen
         plot.xaxis.ticker = FixedTicker(ticks=marked)
-        plot.xaxis.major_label_overrides = {one: text(one) for one in marked}
+        plot.xaxis.major_label_overrides = {one: f"{one:.3g}" for one in marked}
         plot.xaxis.major_label_policy = NoOverlap()
     else:
         data["x"] = [short(value, name) for value in values]

@@ -25,18 +25,33 @@ class Row:
     best: Score | None = None
 
     @property
+    def main(self) -> bool:
+        """Whether its score was made in the way that most were."""
+        return self.rank is not None and self.protocol in ("", "A")
+
+    @property
+    def way(self) -> str:
+        """What stands before its rank."""
+        return "" if self.main else self.protocol
+
+    @property
     def label(self) -> str:
         """Its rank as people read it: 3, or B1 among the scores that were made the second way."""
-        return "" if self.rank is None else f"{self.protocol if self.protocol not in ('', 'A') else ''}{self.rank}"
+        return "" if self.rank is None else f"{self.way}{self.rank}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone; std: of a sample, None of a single run."""
+    """Runs that differ in their seed alone. Those that ended by themselves are averaged; std: of a sample."""
 
     rows: list[Row]
-    mean: float | None
-    std: float | None
+    others: list[Row]  # that were given up, interrupted, …, or still train
+    mean: float | None  # None without rows
+    std: float | None  # None of a single one
+
+    @property
+    def members(self) -> list[Row]:
+        return [*self.rows, *self.others]
 
 
 @dataclass
@@ -68,7 +83,8 @@ def spread(groups: Sequence[Group]) -> float | None:
 
 
 def choose_metric(runs: Sequence[Run], asked: str | None) -> str | None:
-    """What the runs are ranked by: asked for, or what their `scores.best` says, or what most of them have.
+    """What the runs are ranked by: asked for, or what `scores.best` says in more than half of those that have scores,
+    or what most of them have.
 
     Raises UserError for a metric that no run has.
     """
@@ -77,8 +93,12 @@ def choose_metric(runs: Sequence[Run], asked: str | None) -> str | None:
         if asked not in there:
             raise UserError(f"score={asked}: no run has it; there are {listed(there) or 'no scores at all'}")
         return asked
-    said = Counter(best for run in runs if isinstance(best := run.settings.get("scores.best"), str) and best in there)
-    return next((metric for metric, _ in (said or there).most_common(1)), None)  # of as many, what was made first
+    scored = [run for run in runs if run.scores]
+    said = Counter(best for run in scored if isinstance(best := run.settings.get("scores.best"), str) and best in there)
+    for metric, count in said.most_common(1):
+        if 2 * count > len(scored):
+            return metric
+    return next((metric for metric, _ in there.most_common(1)), None)  # of as many, what was made first
 
 
 def rank(runs: Sequence[Run], keys: Sequence[str], asked: str | None, by: Literal["last", "best"]) -> Ranking:
@@ -91,9 +111,8 @@ def rank(runs: Sequence[Run], keys: Sequence[str], asked: str | None, by: Litera
     rows = []
     for run in runs:
         scores = run.scores.get(metric or "", [])
-        # Of several ways in one run (scored anew with other settings) the newest counts.
-        same = [score for score in scores if score.made == scores[-1].made]
-        rows.append(Row(run, None, "", same[-1], min(same, key=lambda s: sign * s.value)) if same else Row(run))
+        best = min(scores, key=lambda score: sign * score.value, default=None)
+        rows.append(Row(run, None, "", scores[-1] if scores else None, best))
     ranking = Ranking(metric, by, rows)
     ways = protocols(rows)
     letters = {made: letter(index) for index, made in enumerate(ways)}
@@ -116,7 +135,7 @@ def letter(index: int) -> str:
 def protocols(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows with a score by how it was made, the way that most were made first."""
     ways: dict[str, list[Row]] = {}
-    statistics_of = {row.last.settings.get("batch_norm") for row in rows if row.last} - {"none", None}
+    statistics_of = {json.dumps(row.last.settings.get("batch_norm")) for row in rows if row.last} - {'"none"', "null"}
     for row in rows:
         if row.last:
             how = dict(row.last.settings)
@@ -130,14 +149,22 @@ def grouped(ranking: Ranking, keys: Sequence[str], sign: int) -> list[Group]:
     """The ranked rows by everything but the seed, the best mean first; of each way of scoring its own."""
     found = []
     for way in dict.fromkeys(row.protocol for row in ranking.rows if row.rank is not None):
-        rows = {id(row.run): row for row in ranking.rows if row.rank is not None and row.protocol == way}
+        rows = {row.run: row for row in ranking.rows if row.rank is not None and row.protocol == way}
         made = []
-        for same in groups([row.run for row in rows.values()], keys):
-            values = [ranking.value(rows[id(run)]) or 0.0 for run in same]
+        for same in groups(list(rows), keys):
+            whole = [rows[run] for run in same if run.state.comparable]
+            others = [rows[run] for run in same if not run.state.comparable]
+            values = [ranking.value(row) or 0.0 for row in whole]
             std = statistics.stdev(values) if len(values) > 1 else None
-            made.append(Group([rows[id(run)] for run in same], statistics.fmean(values), std))
-        found += sorted(made, key=lambda group: sign * (group.mean or 0.0))
+            made.append(Group(whole, others, statistics.fmean(values) if values else None, std))
+        found += sorted(made, key=lambda group: (group.mean is None, sign * (group.mean or 0.0)))
     return found
+
+
+def not_averaged(ranking: Ranking) -> str:
+    """How many runs with a score did not end by themselves, by state: "2 pruned, 1 diverged"."""
+    words = Counter(row.run.state.word for group in ranking.groups for row in group.others)
+    return ", ".join(f"{count} {word}" for word, count in words.most_common())
 
 
 def differences(ways: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -168,32 +195,43 @@ def how_made(way: dict[str, Any]) -> str:
 
 
 def lead(ranking: Ranking) -> str:
-    """The best run, and by how much it beats the next: in standard deviations over seeds, where there are any."""
-    first = [row for row in ranking.rows if row.rank is not None and row.protocol in ("", "A")]
-    if not first:
+    """The best run, and by how much it beats the best one of other settings; then the same of means over seeds.
+
+    In standard deviations over seeds, pooled over all settings that were repeated, where there are any.
+    """
+    rows = [row for row in ranking.rows if row.main]
+    if not rows:
         return ""
-    value = ranking.value(first[0]) or 0.0
-    text = f"{first[0].run.name} ({ranking.metric} {value:.4g})"
-    if len(first) < 2:
-        return text
-    ahead = abs((ranking.value(first[1]) or 0.0) - value)
-    text += f", better than the next, {first[1].run.name}, by {ahead:.3g}"
-    teams = [group for group in ranking.groups if group.rows[0].protocol in ("", "A")]
-    if spread(teams) is None:
+    teams = [group for group in ranking.groups if group.members[0].main]
+    own = next(group for group in teams if rows[0] in group.members)
+    text = f"{named(rows[0])} ({ranking.metric} {ranking.value(rows[0]):.4g})"
+    rival = next((row for row in rows if row not in own.members), None)
+    if rival is None:
+        return text + ("; the other runs have the same settings" if len(rows) > 1 else "")
+    deviation, averaged = spread(teams), [group for group in teams if group.rows][:2]
+    text += f", better than the next settings, {named(rival)}, by "
+    text += apart(ranking.value(rows[0]), ranking.value(rival), deviation)
+    if deviation is None:
         return text + "; no settings were run with several seeds, so how much of it is chance is not known"
-    own = [group for group in teams if first[0] in group.rows or first[1] in group.rows]
-    text += in_deviations(ahead, spread(own) or spread(teams))
-    if len(teams) > 1:
-        said = [
-            f"{group.rows[0].run.name} {group.mean:.4g}"
-            + (f" ± {group.std:.2g} ({len(group.rows)} runs)" if group.std is not None else " (one run)")
-            for group in teams[:2]
-        ]
-        apart = abs((teams[0].mean or 0.0) - (teams[1].mean or 0.0))
-        many = in_deviations(apart, spread(teams[:2]) or spread(teams))
-        text += f". Averaged over seeds, the settings of {said[0]}, the next of {said[1]}: {apart:.3g} apart{many}"
+    if len(averaged) > 1:
+        first, second = (f"{group.rows[0].run.name} {group.mean:.4g}{repeated(group)}" for group in averaged)
+        difference = apart(averaged[0].mean, averaged[1].mean, deviation)
+        text += f". Averaged over seeds, the settings of {first}, the next of {second}: {difference} apart"
+        if own.rows and own not in averaged:
+            text += f"; those of the best run {own.mean:.4g}{repeated(own)}"
     return text
 
 
-def in_deviations(apart: float, deviation: float | None) -> str:
-    return f" ({apart / deviation:.1f} standard deviations over seeds)" if deviation else ""
+def named(row: Row) -> str:
+    """A run's name, with its state where that says that it was not trained to its end."""
+    return row.run.name if row.run.state.comparable else f"{row.run.name} ({row.run.state.word})"
+
+
+def repeated(group: Group) -> str:
+    return " (not repeated)" if group.std is None else f" ± {group.std:.2g} ({len(group.rows)} runs)"
+
+
+def apart(one: float | None, other: float | None, deviation: float | None) -> str:
+    difference = abs((one or 0.0) - (other or 0.0))
+    many = f" ({difference / deviation:.1f} standard deviations over seeds)" if deviation else ""
+    return f"{difference:.3g}{many}"

@@ -5,11 +5,12 @@ import re
 from collections.abc import Sequence
 
 from gan_lightning.metrics.records import FILE as SCORES
+from gan_lightning.reporting.files import clean
 from gan_lightning.reporting.markdown import not_recorded
 from gan_lightning.reporting.pictures import Frame
 from gan_lightning.reporting.plots import COLOURS, DASHED, GREY
-from gan_lightning.reporting.ranking import differences, how_made, lead, plural
-from gan_lightning.reporting.report import Report
+from gan_lightning.reporting.ranking import how_made, plural
+from gan_lightning.reporting.report import Report, limit
 from gan_lightning.reporting.runs import Run
 from gan_lightning.reporting.table import Cell, Table
 
@@ -23,39 +24,28 @@ def e(text: object) -> str:
 
 def header(report: Report) -> str:
     """When, of what, ranked how, and who is first."""
-    ranking = report.ranking
-    scored = sum(row.rank is not None for row in ranking.rows)
+    scored = sum(row.rank is not None for row in report.ranking.rows)
     facts = [
-        f"<p>Made {report.made:%Y-%m-%d %H:%M %Z} by gan_lightning {e(report.version)}: "
-        f"{plural(len(report.runs), 'run')}, {scored:,} with the score.</p>"
+        f"Made {report.made:%Y-%m-%d %H:%M %Z} by gan_lightning {report.version}: "
+        f"{plural(len(report.runs), 'run')}, {scored:,} with the score.",
+        *report.headline,
     ]
-    if ranking.metric is None:
-        return facts[0] + "<p>No run has a score, so there are no ranks.</p>"
-    direction = "higher" if ranking.up else "lower"
-    made = how_made(next(iter(ranking.protocols.values()), {}))
-    facts.append(
-        f"<p>Ranked by the {e(ranking.by)} <b>{e(ranking.metric)}</b> of training; "
-        f"{direction} is better ({e(made)}).</p>"
-    )
-    facts.append(f"<p><b>Best:</b> {e(lead(ranking))}.</p>")
-    if len(ranking.protocols) > 1:
-        facts.append(ways(report))
-    return "".join(facts)
+    return "".join(f"<p>{e(one)}</p>" for one in facts) + ways(report)
 
 
 def ways(report: Report) -> str:
     """Says plainly that ranks of different ways of scoring do not compare."""
-    rows = report.ranking.rows
-    items = [
-        f"<li><b>{e(name)}</b> ({plural(sum(row.protocol == name for row in rows), 'run')}): "
-        f"{e(', '.join(f'{key} {value[:120]}' for key, value in keys.items()))}</li>"
-        for name, keys in differences(report.ranking.protocols).items()
-    ]
+    if not report.ways:
+        return ""
     return (
-        f'<div class="warning" role="note"><p><b>The scores were made in {len(items)} ways, and only those of one way '
-        "compare.</b> The column “made” says which; each way has ranks of its own.</p>"
-        f"<ul>{''.join(items)}</ul></div>"
+        f'<div class="warning" role="note"><p><b>The scores were made in {len(report.ways)} ways, and only those of '
+        "one way compare.</b> The column “made” says which; each way has ranks of its own.</p>"
+        f"{bullets(report.ways)}</div>"
     )
+
+
+def bullets(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{e(line)}</li>' for line in lines)}</ul>"
 
 
 def colour(index: int, ranked: bool) -> tuple[str, str]:
@@ -70,7 +60,8 @@ def ranking_table(report: Report) -> str:
     averaged = report.groups_table
     tools = ['<label>Filter <input type="search" id="filter" placeholder="name, state or value"></label>']
     if averaged:
-        tools.append('<label><input type="checkbox" id="average"> average seeds</label>')
+        said = f"average seeds ({e(report.averaged)})"
+        tools.append(f'<label><input type="checkbox" id="average"> {said}</label>')
     shown = [("all", "all"), ("best", "best ten"), ("none", "none")]
     buttons = "".join(f'<button type="button" data-show="{key}">{said}</button>' for key, said in shown)
     tools.append(f'<span class="group">Curves of {buttons}</span>')
@@ -126,8 +117,7 @@ def cell(some: Cell, is_name: bool, table: str) -> str:
         inside = f'<button type="button" class="name" aria-pressed="false">{e(some.text)}</button>'
         return f'<th scope="row"{value}{title}>{inside if table == "runs" else e(some.text)}</th>'
     kind = ' class="number"' if number else ""
-    state = table == "runs" and some.text and some.text == some.value and some.text in MARKS
-    inside = f'<span class="state {MARKS[some.text]}">{e(some.text)}</span>' if state else e(some.text)
+    inside = f'<span class="state {MARKS[some.mark]}">{e(some.text)}</span>' if some.mark else e(some.text)
     return f"<td{kind}{value}{title}>{inside}</td>"
 
 
@@ -146,14 +136,8 @@ MARKS = {
 
 def states(report: Report) -> str:
     """Why runs ended, where there is more to say than a word."""
-    items = [
-        f"<li><b>{e(row.run.name)}</b>: {e(row.run.state.word)}: {e(row.run.state.reason)}</li>"
-        for row in report.ranking.rows
-        if row.run.state.reason
-    ]
-    return (
-        f"<details><summary>Why runs ended: {len(items)}</summary><ul>{''.join(items)}</ul></details>" if items else ""
-    )
+    items = report.states
+    return f"<details><summary>Why runs ended: {len(items)}</summary>{bullets(items)}</details>" if items else ""
 
 
 def evaluations(report: Report) -> str:
@@ -231,20 +215,17 @@ def commands(report: Report) -> str:
             text = e("\n".join(run.state.commands))
             button = '<button type="button" class="copy">copy</button>'
             body = f'<div class="copied"><pre><code>{text}</code></pre>{button}</div>'
-        parts.append(f"<details><summary>{e(run.name)}</summary>{body}<p>In {e(run.folder)}</p></details>")
+        parts.append(f"<details><summary>{e(run.name)}</summary>{body}<p>In {e(clean(run.folder))}</p></details>")
     return "".join(parts)
 
 
 def left_out(report: Report) -> str:
     """What is not on the page: for want of room, and what could not be read."""
-    said = "".join(f"<li>{e(one)}</li>" for one in report.said)
-    lines = [f"<li><code>{e(one.file)}</code>: {e(one.reason)}</li>" for one in report.left_out]
-    if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"<li>and {len(lines) - MOST_LINES:,} more</li>"]
-    if not said and not lines:
+    lines = limit(report.files, MOST_LINES)
+    if not report.said and not lines:
         return "<p>Nothing.</p>"
     files = f"<details{' open' if len(lines) < 12 else ''}><summary>Of files: {len(report.left_out):,}</summary>"
-    return (f"<ul>{said}</ul>" if said else "") + (f"{files}<ul>{''.join(lines)}</ul></details>" if lines else "")
+    return (bullets(report.said) if report.said else "") + (f"{files}{bullets(lines)}</details>" if lines else "")
 
 
 def footnote() -> str:

@@ -25,12 +25,16 @@ class State:
     reason: str = ""
     commands: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
-    version: str = ""
 
     @property
     def comparable(self) -> bool:
         """Whether its settings were tried to the end, as far as is known."""
-        return self.word in ("finished", "stopped", "collapsed", UNKNOWN)
+        return self.word in ("finished", "collapsed", UNKNOWN)
+
+    @property
+    def said(self) -> str:
+        """The word, with a mark where it does not tell that an alarm went off."""
+        return f"{self.word}, alarm" if self.alarms and self.word != "collapsed" else self.word
 
 
 def read_state(status: dict[str, Any], folder: Path) -> State:
@@ -47,9 +51,10 @@ def read_state(status: dict[str, Any], folder: Path) -> State:
     elif word == "running" and clean(status.get("host")) != socket.gethostname():
         reason = f"on {clean(status.get('host'), 60)}, as its file says; whether it lives cannot be seen from here"
     elif word == "stopped" or (word == "finished" and alarms):
-        word, reason = "collapsed", "; ".join([*([reason] if reason else []), *alarms])
+        word = "collapsed"
+    reason = "; ".join([*([reason] if reason else []), *(alarm for alarm in alarms if alarm not in reason)])
     commands = [clean(command, LONGEST_COMMAND) for command in as_list(status.get("commands"))[:MOST_COMMANDS]]
-    return State(str(word), reason, commands, alarms, clean(status.get("version") or "", 40))
+    return State(str(word), reason, commands, alarms)
 
 
 def as_list(value: object) -> list[Any]:

@@ -10,11 +10,12 @@ from gan_lightning.reporting.settings import ABSENT, short, text
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, what it is sorted by (None: last), and what is said on hovering."""
+    """What is shown, what it is sorted by (None: last), what is said on hovering, and its colour: of MARKS."""
 
     text: str
     value: float | str | None = None
     title: str = ""
+    mark: str = ""
 
 
 NOTHING = Cell("")
@@ -46,7 +47,7 @@ def run_table(ranking: Ranking, keys: Sequence[str]) -> Table:
     for place, row in enumerate(ranking.rows):
         state = row.run.state
         cells = [Cell(row.label, float(place) if row.rank else None), Cell(row.run.name, row.run.name)]
-        cells += [Cell(state.word, state.word, state.reason)]
+        cells += [Cell(state.said, state.said, state.reason, "collapsed" if state.alarms else state.word)]
         cells += score_cells(row) if ranking.metric else []
         cells += [Cell(row.protocol, row.protocol or None)] if several else []
         cells += effort(row.run)
@@ -86,43 +87,43 @@ def setting(run: Run, key: str) -> Cell:
     value = run.settings[key]
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     shown, whole = short(value, key), text(value)
-    return Cell(shown, float_or_text(value) if numeric else whole, whole if whole != shown else "")
-
-
-def float_or_text(value: int | float) -> float | str:
-    try:
-        return float(value)
-    except OverflowError:
-        return text(value)
+    return Cell(shown, float(value) if numeric else whole, whole if whole != shown else "")
 
 
 def group_table(ranking: Ranking, keys: Sequence[str]) -> Table | None:
-    """A row for every set of runs that differ in their seed alone; None where no seeds were repeated."""
+    """A row for every set of runs that differ in their seed alone; None where no two of one set can be averaged."""
     if not any(len(group.rows) > 1 for group in ranking.groups):
         return None
     several = len(ranking.protocols) > 1
-    heading = [Cell("rank"), Cell("runs"), Cell("of them"), Cell(f"{ranking.metric} mean")]
+    heading = [
+        Cell("rank"),
+        Cell("runs"),
+        Cell("averaged", title="those that ended by themselves"),
+        Cell(f"{ranking.metric} mean"),
+    ]
     heading += [Cell("± std", title="over the runs, of a sample"), *([Cell("made")] if several else [])]
     heading += [Cell(key) for key in keys]
     rows, places = [], dict[str, int]()
     for place, group in enumerate(ranking.groups):
-        way = group.rows[0].protocol
-        places[way] = places.get(way, 0) + 1
-        label = f"{way if way not in ('', 'A') else ''}{places[way]}"
-        rows.append([Cell(label, float(place)), *group_cells(group), *([Cell(way, way)] if several else [])])
-        rows[-1] += [setting(group.rows[0].run, key) for key in keys]
+        first = group.members[0]
+        places[first.protocol] = places.get(first.protocol, 0) + 1
+        label = Cell(f"{first.way}{places[first.protocol]}", float(place)) if group.rows else NOTHING
+        rows.append([label, *group_cells(group), *([Cell(first.protocol, first.protocol)] if several else [])])
+        rows[-1] += [setting(first.run, key) for key in keys]
     return Table(heading, rows)
 
 
 def group_cells(group: Group) -> list[Cell]:
-    """Names, how many, mean and deviation."""
-    names = [row.run.name for row in group.rows]
+    """Names, how many of them were averaged, mean and deviation."""
+    names = [row.run.name for row in group.members]
     shown = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
     seeds = [text(row.run.seed) for row in group.rows]
+    count, states = len(group.rows), dict.fromkeys(row.run.state.said for row in group.members)
+    averaged = f"{count} of {len(names)}" if group.others else str(count)
     return [
         Cell(shown, shown, ", ".join(names)),
-        Cell(str(len(names)), float(len(names)), f"seeds {', '.join(seeds)}"),
-        Cell(f"{group.mean:.4g}", group.mean),
+        Cell(averaged, float(count), f"{', '.join(states)}; seeds averaged: {', '.join(seeds) or 'none'}"),
+        NOTHING if group.mean is None else Cell(f"{group.mean:.4g}", group.mean),
         NOTHING if group.std is None else Cell(f"{group.std:.2g}", group.std),
     ]
 
