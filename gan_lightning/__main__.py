@@ -27,6 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gan_lightning: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("GAN_LIGHTNING_TRACEBACK"):
+            raise
+        from gan_lightning.faults import tell  # here: it needs torch
+
+        tell(error)
+        return 1
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -50,13 +57,7 @@ def dispatch(arguments: list[str]) -> int:
 
         print(__version__)
         return 0
-    from gan_lightning.divergence import Diverged  # torch is imported from here on
-
-    try:
-        return importlib.import_module(f"gan_lightning.commands.{command}").run(arguments)
-    except Diverged as error:
-        print(f"gan_lightning: {error}", file=sys.stderr)
-        return 1
+    return importlib.import_module(f"gan_lightning.commands.{command}").run(arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -92,6 +93,15 @@ class TensorBoard(TensorBoardLogger):
     def say(self, tag: str, text: str, step: int) -> None:
         self.experiment.add_text(tag, text, step)
 
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Raises OSError where nothing can be written, which Lightning takes for a mistake in the metrics."""
+        try:
+            super().log_metrics(metrics, step)
+        except ValueError as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
+
     def score(self, values: dict[str, float], step: int) -> None:
         self.log_metrics(values, step)
 
@@ -106,6 +116,11 @@ class TensorBoard(TensorBoardLogger):
         described = metadata.create_summary_metadata(session)
         writer.add_summary(Summary(value=[Summary.Value(tag=tag, metadata=described)]))
         self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Closes the file. After a failure it may not be writable: that is said by the first error."""
+        with suppress(*([OSError] if status == "failed" else [])):
+            super().finalize(status)
 
     @rank_zero_only
     def save(self) -> None:
@@ -165,7 +180,8 @@ class CSV(Logger):
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+            whole = [line for line in file if line.endswith("\n")]  # a full disk or a kill cuts the last one short
+        return list(csv.DictReader(whole))
 
     def _kept(self) -> list[dict[str, str]]:
         return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]

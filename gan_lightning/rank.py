@@ -10,11 +10,20 @@ from omegaconf import OmegaConf
 def main() -> int:
     from gan_lightning.commands.train import Settings, fit
     from gan_lightning.config import check
+    from gan_lightning.faults import tell
+    from gan_lightning.watching import watch_parent
 
+    watch = watch_parent()
     config = Path(sys.argv[1])
     checkpoint = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(config)))
-    return fit(check(stored, Settings), config.parent, checkpoint)
+    try:
+        return fit(check(stored, Settings), config.parent, checkpoint)
+    except Exception as error:
+        tell(error)
+        return 1
+    finally:
+        watch.over.set()
 
 
 if __name__ == "__main__":

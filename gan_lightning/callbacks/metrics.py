@@ -1,6 +1,7 @@
 """One line of metrics every few minibatches: one transfer from the device, one call a logger; its begin and end."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ class Metrics(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         if isinstance(exception, Exception):  # no interrupt
-            self._end(trainer, failed=True)
+            with suppress(OSError):  # perhaps the disk is what failed: that is said by the first error
+                self._end(trainer, failed=True)
 
     def _end(self, trainer: Trainer, *, failed: bool) -> None:
         if self._began:

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -12,7 +13,7 @@ from lightning.pytorch import Callback
 from omegaconf import OmegaConf
 from torch import nn
 
-from gan_lightning import clusters, status
+from gan_lightning import clusters, faults, status
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.agreement import check_networks
 from gan_lightning.budget import Budget
@@ -224,6 +225,7 @@ def fit(
     command: what was typed, for `status.json`. place: in a sweep. latest: whether outputs/latest is to be this run.
     """
     quieten()
+    faults.quiet_threads()
     instantiate(settings["trainer"]).check_processes()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: Data = instantiate(settings["data"])
@@ -286,20 +288,28 @@ def fit(
     keep_memory()
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
     strategy = trainer.strategy
+    if first and isinstance(strategy, PlayersStrategy):
+        strategy.when_lost = lambda reason: status.end(folder, "failed", reason, alarms.raised)
     try:
         if trained:  # killed in its last scores: no step is left, but its end is
             trainer.fit_loop.max_epochs, budget.over = -1, True
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
-        if first:
-            status.end(folder, *state_of(error), alarms.raised)
         if isinstance(strategy, PlayersStrategy):
+            strategy.finish()
+    except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
+        several = isinstance(strategy, PlayersStrategy)
+        told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
+        if first:
+            faults.keep(error, told, folder)
+            with suppress(OSError):  # the folder may be what was lost
+                status.end(folder, *state_of(told), alarms.raised)
+        if several:
             strategy.abort(error)
-        if budget.received:  # the second one: Lightning would end with 1
+        if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
             raise KeyboardInterrupt from None
-        raise
-    if isinstance(strategy, PlayersStrategy):
-        strategy.finish()
+        if told is error:
+            raise
+        raise told from error
     if first:
         state, reason = ending(budget, alarms)
         status.end(folder, state, reason, alarms.raised)
@@ -318,7 +328,9 @@ def state_of(error: BaseException) -> tuple[status.State, str]:
     reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "SIGINT"
-    return ("diverged", str(error)) if isinstance(error, Diverged) else ("failed", reason)
+    if isinstance(error, Diverged):
+        return "diverged", str(error)
+    return "failed", str(error) if isinstance(error, faults.Fault | UserError) else reason
 
 
 def ending(budget: Budget, alarms: Alarms) -> tuple[status.State, str | None]:

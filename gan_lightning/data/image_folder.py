@@ -50,7 +50,8 @@ class OnDisk(ImageSet):
         pixels, unreadable = self.decoder.decode_all(paths, threads(paths))
         if unreadable:
             reasons = [f"{paths[index]}: {reason}" for index, reason in unreadable.items()]
-            raise UserError("changed while training: " + "; ".join(reasons))
+            more = f"; and {len(reasons) - LISTED} more" if len(reasons) > LISTED else ""
+            raise UserError("changed while training: " + "; ".join(reasons[:LISTED]) + more)
         return {"image": torch.from_numpy(pixels), "label": self.labels[torch.tensor(indices, dtype=torch.int64)]}
 
     def subset(self, rows: Tensor) -> "OnDisk":
