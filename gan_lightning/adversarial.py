@@ -478,6 +478,7 @@ class AdversarialModule(LightningModule):
             counters.epoch_minibatches = counters.epoch_images = 0
 
     def on_train_start(self) -> None:
+        self.metrics = tree_map(lambda v: v.to(self.device) if isinstance(v, Tensor) else v, self.metrics)
         for player in self.players.values():
             player.apply_settings()
 
@@ -487,14 +488,13 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["counters"] = asdict(self.counters)
-        checkpoint["config"] = self.config
-        checkpoint["class_names"] = self.class_names
-        checkpoint["data"] = self.data_facts
+        checkpoint |= {"config": self.config, "class_names": self.class_names, "data": self.data_facts}
+        checkpoint["metrics"] = self.metrics  # not all of them come with every minibatch
         checkpoint |= self.imitation.state()
         checkpoint.pop("loops", None)  # Lightning's own counters: ours say where to go on
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.counters = Counters(**checkpoint["counters"])
-        self.class_names = checkpoint.get("class_names", [])  # older versions kept neither
-        self.data_facts = checkpoint.get("data", {})
+        self.class_names, self.data_facts = checkpoint.get("class_names", []), checkpoint.get("data", {})
+        self.metrics = checkpoint.get("metrics", {})
         self.imitation.recall(checkpoint)

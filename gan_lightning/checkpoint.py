@@ -1,22 +1,56 @@
-"""Checkpoint files: written whole or not at all, read without unpickling, found by run."""
+"""Checkpoint files: written whole or not at all, with a checksum, read without unpickling, found by run."""
 
+import hashlib
 import os
 import re
+import shutil
+import struct
+import sys
+import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from gan_lightning import __version__
+from gan_lightning.clusters import speaks
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
+PREVIOUS, DAMAGED = "previous.ckpt", "damaged.ckpt"  # the one before the last, and a last one that was not whole
 WEIGHTS = Path("generator.safetensors")  # of an exported folder, which stands in the place of a run
+FORMAT = 1  # of what a checkpoint holds; files from before there were numbers have none, and are read as well
+NAME = b"gan_lightning sha256 "
+# A zip file ends with the length of a comment and the comment: here the digest of the file as it was without one.
+SEAL = struct.pack("<H", len(NAME) + 2 * hashlib.sha256().digest_size) + NAME
+SEALED = len(SEAL) + 2 * hashlib.sha256().digest_size  # bytes at the end
+NO_COMMENT = b"\0\0"
+END, PLAIN = b"PK\5\6", 22  # what a zip file without a comment ends with, and how long that is
+BLOCK = 2**20
+
+
+class Digesting:
+    """A file that is written to, and the digest of what was written."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file, flushes to the disk, then renames: a kill or a full disk leaves the file before it."""
+    """Writes beside the file, flushes to the disk, then renames: a kill or a full disk leaves the file before it.
+
+    The last.ckpt that is replaced stays as previous.ckpt.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -24,15 +58,81 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                torch.save(checkpoint, file)
+                digesting: Any = Digesting(file)
+                torch.save({"format": FORMAT, **checkpoint}, digesting)
+                file.seek(-len(NO_COMMENT), os.SEEK_END)
+                file.write(SEAL + digesting.digest.hexdigest().encode())
                 file.flush()
                 os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                link(path, path.with_name(PREVIOUS))
             part.replace(path)
+            flush_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
+
+
+def flush_folder(folder: Path) -> None:
+    """What was renamed in it outlasts a power cut."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows
+        return
+    try:
+        os.fsync(handle)
+    except OSError:  # some network disks
+        pass
+    finally:
+        os.close(handle)
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name of the same file (a save replaces the first name only), or a copy where links are refused."""
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)
+    part.unlink(missing_ok=True)  # of two names of one file, both stay
+
+
+def damage(path: Path) -> str | None:
+    """Why a checkpoint file is not what was written, in a line; None: it is. Raises OSError where it cannot be read.
+
+    A file is looked through once a process, as long as it is the same.
+    """
+    about = path.stat()
+    return damage_of(path, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def damage_of(path: Path, number: int, size: int, changed: int) -> str | None:
+    """`damage` of a file of this inode, size and time."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - SEALED))
+        seal = file.read()
+        if seal.startswith(SEAL):
+            file.seek(0)
+            digest, left = hashlib.sha256(), size - SEALED
+            while left and (block := file.read(min(BLOCK, left))):
+                digest.update(block)
+                left -= len(block)
+            digest.update(NO_COMMENT)
+            whole = seal == SEAL + digest.hexdigest().encode()
+            return None if whole else "it is damaged: its checksum is of other content"
+        if not seal[-PLAIN:].startswith(END) or not seal.endswith(NO_COMMENT):
+            return "it is damaged or no checkpoint: its end is missing"
+        try:  # of an older version: what torch wrote has checksums of its parts
+            with zipfile.ZipFile(file) as parts:
+                broken = parts.testzip()
+        except Exception as error:  # a damaged file can raise anything
+            return f"it is damaged or no checkpoint: {str(error)[:80] or type(error).__name__}"
+    return None if broken is None else f"it is damaged: {broken[:80]} in it has another checksum"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -42,15 +142,60 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
         return weights.read(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        reason = damage(path)
+        checkpoint = None if reason else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"checkpoint={path}: there is no such file") from None
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"checkpoint={path}: cannot be read: {reason[:150]}") from None
+    if reason:
+        raise UserError(f"checkpoint={path}: cannot be read: {reason}")
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
         raise UserError(f"checkpoint={path}: not a checkpoint of gan_lightning (it holds no configuration)")
+    check_format(path, checkpoint.get("format", 0))
     return checkpoint
+
+
+def check_format(path: Path, number: object, known: int = FORMAT) -> None:
+    """Raises UserError for a format that a newer version writes."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise UserError(f"checkpoint={path}: its format is {str(number)[:40]}, which is no number of a format")
+    if number > known:
+        raise UserError(
+            f"checkpoint={path}: is of format {number}, and gan_lightning {__version__} reads formats up to {known}: "
+            "it was written by a newer version, which reads it"
+        )
+
+
+WARNED: set[Path] = set()  # the damaged files that this process has spoken of
+
+
+def newest(folder: Path) -> Path | None:
+    """The last checkpoint of a run's folder; where it is damaged, the newest before it that is whole, with a message.
+
+    None: it has no last one. Where none is whole it is the last.
+    """
+    last, before = folder / FOLDER / LAST, folder / FOLDER / PREVIOUS
+    if not last.exists():
+        return None
+    reason = damage(last)
+    numbered = sorted(last.parent.glob("e*-s*.ckpt"), key=position, reverse=True)
+    for file in [before, *numbered] if reason else []:
+        if file.exists() and not damage(file):
+            if last not in WARNED and speaks():
+                print(f"gan_lightning: {last}: {reason}; {file.name} is used instead", file=sys.stderr)
+            WARNED.add(last)
+            return file
+    return last
+
+
+def mend(folder: Path, good: Path) -> None:
+    """Puts the checkpoint `good` in the place of a last one that is damaged, which stays as damaged.ckpt."""
+    last = folder / FOLDER / LAST
+    if last.exists() and damage(last) and not damage(good):
+        link(last, last.with_name(DAMAGED))
+        link(good, last)
 
 
 def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "checkpoint") -> Path:
@@ -66,8 +211,11 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "ch
         given = given.resolve()
     given = expand(given)
     if given.is_dir():
-        file = given / FOLDER / LAST
-        if file.exists():
+        try:
+            file = newest(given)
+        except OSError as error:
+            raise UserError(f"{key}={given}: {FOLDER}/{LAST} cannot be read: {error.strerror}") from None
+        if file:
             return file
         if (given / WEIGHTS).exists():
             return given / WEIGHTS

@@ -41,6 +41,26 @@ class RunLogger(Protocol):
         ...
 
 
+EVENTS = "events.out.tfevents.*"
+
+
+def sizes_of_events(folder: Path) -> dict[str, int]:
+    """How many bytes the files of TensorBoard's events in a run's folder have."""
+    return {file.name: file.stat().st_size for file in folder.glob(EVENTS)}
+
+
+def cut_events(folder: Path, sizes: dict[str, int]) -> None:
+    """Leaves what the events in a run's folder were at a checkpoint: `sizes_of_events` then.
+
+    TensorBoard's own means forgets by images alone, and knows no order among the events of a run's end.
+    """
+    for file in folder.glob(EVENTS):
+        if file.name not in sizes:
+            file.unlink()
+        elif file.stat().st_size > sizes[file.name]:  # less: the machine went down, and they are lost
+            os.truncate(file, sizes[file.name])
+
+
 def ours(loggers: Iterable[Logger]) -> list[RunLogger]:
     """Those that can be told more than metrics."""
     return [logger for logger in loggers if isinstance(logger, RunLogger)]
@@ -63,7 +83,7 @@ class TensorBoard(TensorBoardLogger):
     """
 
     def __init__(self, folder: Path, images: int | None = None) -> None:
-        left = images is None and any(folder.glob("events.out.tfevents.*"))  # by a run killed before its checkpoint
+        left = images is None and any(folder.glob(EVENTS))  # by a run killed before its checkpoint
         super().__init__(
             save_dir=folder,
             name="",
@@ -167,6 +187,13 @@ class CSV(Logger):
         """Every line is in the file already."""
 
     @rank_zero_only
+    def save(self) -> None:
+        """Has the lines outlast a power cut: a checkpoint that is about to be written is of them."""
+        if self.path.exists():
+            with self.path.open("a") as file:
+                os.fsync(file.fileno())
+
+    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"images": step, **metrics}
         if not self.columns:
@@ -180,8 +207,8 @@ class CSV(Logger):
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            whole = [line for line in file if line.endswith("\n")]  # a full disk or a kill cuts the last one short
-        return list(csv.DictReader(whole))
+            whole = [line for line in file if line.endswith("\n")]  # a machine that goes down leaves half of one
+        return [row for row in csv.DictReader(whole) if None not in row.values()]
 
     def _kept(self) -> list[dict[str, str]]:
         return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]

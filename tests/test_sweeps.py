@@ -402,6 +402,8 @@ def test_a_trial_that_was_killed_at_its_very_end_has_its_score(state: status.Sta
     before = scores(tmp_path / "000")
     file = tmp_path / "000" / "scores.jsonl"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if '"images": 192' not in line))
+    saved = tmp_path / "000" / "checkpoints"
+    (saved / "previous.ckpt").replace(saved / "last.ckpt")  # which was written before the scores of the end
     found = told(tmp_path / "000")
     assert len(scores(tmp_path / "000")) < len(before)
     status.write(tmp_path / "000", status.Status(state, commands=found.commands, pid=2**22 + 1))

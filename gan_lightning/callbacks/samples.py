@@ -20,7 +20,7 @@ from gan_lightning.loggers import ours
 from gan_lightning.metrics.memorisation import nearest_images
 from gan_lightning.types import PositiveInt
 
-FOLDER = "samples"
+FOLDER, PART = "samples", ".part"  # where files are until they are whole
 PAIRS = 32  # samples beside their nearest training images
 SEARCHED = 2**23  # numbers of training images looked at together
 NEARBY = 2**30  # bytes of a training set that is searched after every run; `sample nearest=true` searches any
@@ -41,15 +41,23 @@ class SampleGrids(Callback):
         self.every_images = every_images
         self.count = count
         self._grids = -1
+        self._drawn_at = -1  # training images at the newest grid
         self._newest = torch.empty(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn_at": self._drawn_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_at = state_dict["drawn_at"]
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
         self._grids = pl_module.counters.images // self.every_images
-        if trainer.is_global_zero and not any(folder.glob("real.*")):
+        begins = pl_module.counters.images == 0  # perhaps again, killed before there was a checkpoint
+        if trainer.is_global_zero and (begins or not any(folder.glob("real.*"))):
             data: Data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
             self._show(trainer, data.exhibit(data.real_images(self.count)), "real", "samples/real", 0)
-        if pl_module.counters.images == 0:
+        if begins:
             self.draw(trainer, pl_module)
 
     def on_minibatch_end(self, trainer: Trainer, module: Any) -> None:
@@ -61,7 +69,11 @@ class SampleGrids(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         if asked_to_end(trainer) not in (None, signal.SIGINT):  # a scheduler does not wait for pictures
             return
-        self.draw(trainer, pl_module)
+        if self._drawn_at != pl_module.counters.images:
+            self.draw(trainer, pl_module)
+        elif not len(self._newest):  # drawn before the run was killed in its end
+            pl_module.average_buffers()
+            self._newest = pl_module.sample(self.count)
         if trainer.is_global_zero:
             save_film(Path(trainer.default_root_dir) / FOLDER)
             data: Data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it
@@ -74,19 +86,23 @@ class SampleGrids(Callback):
         """A grid of each kind. Every rank draws it, the first writes it: batch norm may talk to the other ranks."""
         module.average_buffers()
         counters = module.counters
+        self._drawn_at = counters.images
         for kind in ("ema", "raw") if module.ema is not None else ("raw",):
             images = module.sample(self.count, ema=kind == "ema")
+            self._newest = images if kind == "ema" or module.ema is None else self._newest
             if not trainer.is_global_zero:
                 continue
             name = f"e{counters.epoch:04d}-s{counters.generator_steps:08d}_{kind}"
             exhibit = trainer.datamodule.exhibit(images, module, kind == "ema")  # type: ignore[attr-defined]  # Lightning sets it
             self._show(trainer, exhibit, name, f"samples/{kind}", counters.images)
-            self._newest = images if kind == "ema" or module.ema is None else self._newest
 
     def _show(self, trainer: Trainer, exhibit: Exhibit, name: str, tag: str, step: int) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        exhibit.save(folder / name)
+        part = folder / PART
+        part.mkdir(parents=True, exist_ok=True)
+        exhibit.save(part / name)
+        for file in part.iterdir():
+            file.replace(folder / file.name)
         for logger in ours(trainer.loggers):
             logger.show(exhibit, tag, step)
 
@@ -143,4 +159,7 @@ def save_film(folder: Path, most: int = 100) -> None:
         with Image.open(frame) as picture:
             pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
     durations = [150] * (len(pictures) - 1) + [1500]
-    pictures[0].save(folder / "film.gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    part = folder / PART / "film.gif"
+    part.parent.mkdir(exist_ok=True)
+    pictures[0].save(part, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    part.replace(folder / part.name)

@@ -45,6 +45,18 @@ class TrainingScores(ScoreSettings):
     patience: PositiveInt | None = None
 
 
+def scored_until(checkpoint: dict[str, Any], ended: bool) -> int:
+    """The training images up to which the scores of a run that goes on from `checkpoint` have been made.
+
+    ended: no step is left, but the run was killed in its end.
+    """
+    images = checkpoint["counters"]["images"]
+    state = checkpoint.get("callbacks", {}).get(Scores.__name__, {})
+    if "scored_at" not in state:  # an older version's: those of the end are made again with the rest of it
+        return images - ended
+    return images if state["scored_at"] == images else images - 1
+
+
 def chosen_metric(wanted: str | None, scorer: Scorer, module: AdversarialModule, key: str = "scores.best") -> str:
     """The metric that runs are judged by: the one that `key` names, else the first that is made of the module.
 
@@ -101,24 +113,39 @@ class Scores(Callback):
             "best": self.best,
             "best_of": self.best_of,
             "since_best": self.since_best,
+            "scored_at": self.scored_at,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for key in ("seconds", "glance_seconds", "since_best"):
             setattr(self, key, state_dict[key])
+        self.scored_at = state_dict.get("scored_at", -1)  # which older versions did not say
 
     def find_best(self, path: Path) -> None:
         """Goes on from the best checkpoint so far, if it is the best of the same."""
-        states = read_checkpoint(path)["callbacks"] if path.exists() else {}
+        try:
+            states = read_checkpoint(path)["callbacks"] if path.exists() else {}
+        except UserError as error:  # damaged: the next scores are the best
+            self.say(f"{error}; the next scores are kept as the best")
+            states = {}
         state = states.get(self.state_key, {})
         if state.get("best_of") == self.best_of:
             self.best = state["best"]
         else:
             self.since_best = 0
 
+    def find_last(self, path: Path, images: int) -> None:
+        """Takes over the scores that were made where the run goes on; if they are not there they are made again."""
+        if self.scored_at == images:
+            found = [line for line in records.lines(path) if line["source"] == "train" and line["images"] == images]
+            self.last = {line["metric"]: records.Record(**line) for line in found if line["value"] is not None}
+        if from_first(self.scored_at != images or self.chosen not in self.last):
+            self.scored_at, self.last = -1, {}
+
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         began = time.monotonic()
         self.find_best(Path(trainer.default_root_dir) / FOLDER / BEST)
+        self.find_last(Path(trainer.default_root_dir) / records.FILE, pl_module.counters.images)
         self.scorer.to(pl_module.device)
         self.scorer.said = self.give_way
         self._every = pl_module.counters.images // self.settings.every if self.settings.every else 0
@@ -197,12 +224,13 @@ class Scores(Callback):
         self.glance_seconds += self._next_glance
 
     def keep_best(self, trainer: Trainer, module: Any) -> None:
-        """Writes best.ckpt when the chosen metric is better than ever; ends the run when patience is at its end."""
+        """Has the next checkpoint be best.ckpt too when the chosen metric is better than ever; ends the run when
+        patience is at its end."""
         name = self.chosen
         value = self.last[name].value
         if self.best is None or (value > self.best if name in UP else value < self.best):
             self.best, self.since_best = value, 0
-            self.checkpoints.save(trainer, module, BEST)
+            self.checkpoints.also.append(BEST)
             return
         self.since_best += 1
         if self.settings.patience and self.since_best >= self.settings.patience:

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -18,12 +18,14 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.agreement import check_networks
 from gan_lightning.budget import Budget
 from gan_lightning.callbacks.alarms import Alarms
-from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.checkpoints import Checkpoints, saves_of
 from gan_lightning.callbacks.giving_up import GivingUp, Place
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.progress import Progress, banner, summary
-from gan_lightning.callbacks.scores import Scores, TrainingScores
-from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, read_checkpoint, run_folder
+from gan_lightning.callbacks.samples import FOLDER as SAMPLES
+from gan_lightning.callbacks.samples import PART
+from gan_lightning.callbacks.scores import Scores, TrainingScores, scored_until
+from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, mend, newest, read_checkpoint, run_folder
 from gan_lightning.config import (
     check,
     check_models,
@@ -36,7 +38,8 @@ from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
-from gan_lightning.loggers import check_loggers
+from gan_lightning.holding import hold
+from gan_lightning.loggers import check_loggers, cut_events
 from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
@@ -171,8 +174,8 @@ def start(settings: dict[str, Any], folder: Path, command: str, place: Place | N
     keep_places(settings["data"])
     if (teacher := settings["model"].get("imitation")) and str(teacher["teacher"]) != "latest":
         teacher["teacher"] = str(expand(teacher["teacher"]).absolute())
-    last = folder / FOLDER / LAST
-    if last.exists():
+    last = newest(folder)
+    if last:
         stored = read_checkpoint(last)["config"]
         stored["data"].setdefault("classes", settings["data"].get("classes"))  # which older versions did not say
         for key in FIXED:
@@ -192,11 +195,11 @@ def resume(given: Path, arguments: list[str], command: str) -> int:
         raise UserError(f"checkpoint={given}: an exported generator alone, with nothing to go on from; use weights=…")
     settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings), fresh=False)
     folder = run_folder(file)
-    last = folder / FOLDER / LAST
+    last = newest(folder)
     if not (folder / CONFIG).exists():
         clusters.check_same_folder(given)
         folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
-    elif last.exists() and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
+    elif last and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
         clusters.check_same_folder(given)
         folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
     return fit(settings, folder, file, command=command)
@@ -226,6 +229,7 @@ def fit(
     """
     quieten()
     faults.quiet_threads()
+    before = stamp(folder / FOLDER / LAST)
     instantiate(settings["trainer"]).check_processes()
     torch.manual_seed(stream_seed(settings["seed"], "initialization"))
     data: Data = instantiate(settings["data"])
@@ -270,51 +274,80 @@ def fit(
         ["-m", "gan_lightning.rank", str(folder / CONFIG), *([str(checkpoint)] if checkpoint else [])],
     )
     first = trainer.is_global_zero
+    if trained and saves_of(stored).get("ended") and not first:  # killed when all was done but to say so
+        return 0
     module.check_run(trainer, data)
     if module.step.graphs == "on" and (reason := why_no_graphs(module, trainer)):
         raise UserError(f"step.graphs=on: {reason}")
-    if first:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
-        OmegaConf.save(OmegaConf.create(settings), folder / CONFIG)
-        if latest:
-            point_latest(folder)
-        status.begin(folder, command, {"trial": place.trial} if place else None)
-        # What a killed run left; the scores of the end are made again with the rest of it.
-        forget_after(folder / SCORES, counters.images - bool(trained) if counters else -1)
-        banner(module, data, trainer, folder, counters)
-    keep_memory()
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
-    strategy = trainer.strategy
-    if first and isinstance(strategy, PlayersStrategy):
-        strategy.when_lost = lambda reason: status.end(folder, "failed", reason, alarms.raised)
-    try:
-        if trained:  # killed in its last scores: no step is left, but its end is
-            trainer.fit_loop.max_epochs, budget.over = -1, True
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        if isinstance(strategy, PlayersStrategy):
-            strategy.finish()
-    except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
-        several = isinstance(strategy, PlayersStrategy)
-        told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
+    with hold(folder) if first else nullcontext():
         if first:
-            faults.keep(error, told, folder)
-            with suppress(OSError):  # the folder may be what was lost
-                status.end(folder, *state_of(told), alarms.raised)
-        if several:
-            strategy.abort(error)
-        if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
-            raise KeyboardInterrupt from None
-        if told is error:
-            raise
-        raise told from error
-    if first:
-        state, reason = ending(budget, alarms)
-        status.end(folder, state, reason, alarms.raised)
-        summary(module, folder, scores, alarms, state)
+            if stamp(folder / FOLDER / LAST) != (before if checkpoint else None):
+                raise UserError(f"hydra.run.dir={folder}: another process has trained there meanwhile; try again")
+            prepare(folder, checkpoint, stored, bool(trained))
+            if trained and saves_of(stored).get("ended"):
+                status.end(folder, "finished")
+                return 0
+            part = folder / f".{CONFIG}.part"
+            OmegaConf.save(OmegaConf.create(settings), part)
+            part.replace(folder / CONFIG)
+            if latest:
+                point_latest(folder)
+            status.begin(folder, command, {"trial": place.trial} if place else None)
+            banner(module, data, trainer, folder, counters)
+        keep_memory()
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
+        strategy = trainer.strategy
+        if first and isinstance(strategy, PlayersStrategy):
+            strategy.when_lost = lambda reason: status.end(folder, "failed", reason, alarms.raised)
+        try:
+            if trained:  # killed in its last scores: no step is left, but its end is
+                trainer.fit_loop.max_epochs, budget.over = -1, True
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            if isinstance(strategy, PlayersStrategy):
+                strategy.finish()
+        except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
+            several = isinstance(strategy, PlayersStrategy)
+            told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
+            if first:
+                faults.keep(error, told, folder)
+                with suppress(OSError):  # the folder may be what was lost
+                    status.end(folder, *state_of(told), alarms.raised)
+            if several:
+                strategy.abort(error)
+            if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
+                raise KeyboardInterrupt from None
+            if told is error:
+                raise
+            raise told from error
+        if first:
+            state, reason = ending(budget, alarms)
+            status.end(folder, state, reason, alarms.raised)
+            summary(module, folder, scores, alarms, state)
     return budget.leave(first)
+
+
+def prepare(folder: Path, checkpoint: Path | None, stored: dict[str, Any], ended: bool) -> None:
+    """Makes of the run's folder, which this process holds, what it was at the checkpoint that it goes on from.
+
+    stored: what the checkpoint holds. ended: no step is left, but the run was killed in its end.
+    """
+    for pattern in (".*.part", "*.part", f"{FOLDER}/.*.part", f"{SAMPLES}/{PART}/*"):  # halves of files
+        for part in folder.glob(pattern):
+            part.unlink()
+    if checkpoint:
+        mend(folder, checkpoint)
+    forget_after(folder / SCORES, scored_until(stored, ended) if stored else -1)
+    if "events" in saves_of(stored) or (not stored and unfinished(folder)):  # older versions did not say
+        cut_events(folder, saves_of(stored).get("events", {}))
+
+
+def stamp(file: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is replaced; None: there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
 
 
 def unfinished(folder: Path) -> bool:

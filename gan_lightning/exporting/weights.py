@@ -1,5 +1,6 @@
 """format=safetensors: the generator's weights and the configuration that builds it; every command reads the folder."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -12,12 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from gan_lightning.checkpoint import WEIGHTS
+from gan_lightning.checkpoint import WEIGHTS, check_format
 from gan_lightning.errors import UserError
 from gan_lightning.steps import Counters
 
 FILE, CONFIG = WEIGHTS.name, "config.json"
-FORMAT = "gan_lightning generator"
+FORMAT, VERSION = "gan_lightning generator", 1  # the version of what config.json says; the first files had none
 LARGEST = 2**26  # bytes of a config.json; vocabularies are a part of it
 
 
@@ -27,7 +28,9 @@ def write(folder: Path, network: nn.Module, about: dict[str, Any]) -> None:
     network: what samples are drawn from; about: what `described` gave.
     """
     state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    (folder / FILE).write_bytes(save(state, metadata={"format": "pt"}))  # save_file's errors are no OSError
+    content = save(state, metadata={"format": "pt"})
+    (folder / FILE).write_bytes(content)  # save_file's errors are no OSError
+    about = {"format_version": VERSION, "sha256": hashlib.sha256(content).hexdigest(), **about}
     text = json.dumps({"format": FORMAT, **about}, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
@@ -67,11 +70,16 @@ def read(path: Path) -> dict[str, Any]:
     Raises UserError for files that cannot be used.
     """
     about = read_config(path.with_name(CONFIG))
+    digest = about.pop("sha256")
     try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         state = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"checkpoint={path}: cannot be read: {reason[:150]}") from None
+    if digest is not None and found != digest:  # older versions wrote none
+        raise UserError(f"checkpoint={path}: cannot be read: its checksum is not the one in {CONFIG}")
     own = {f"{place}.{name}": tensor for place in ("generator", "ema.generator") for name, tensor in state.items()}
     return {"state_dict": own, "alone": True, **about}
 
@@ -103,7 +111,14 @@ def read_config(path: Path) -> dict[str, Any]:
             raise UserError(f"checkpoint={path}: counters: {name}={str(value)[:40]} is none of them")
     if about.get("weights") not in ("ema", "raw"):
         raise UserError(f"checkpoint={path}: weights must be ema or raw")
-    kept = {"config": about["config"], "class_names": names, "data": data, "counters": counters}
+    check_format(path, about.get("format_version", 0), VERSION)
+    kept = {
+        "sha256": about.get("sha256"),
+        "config": about["config"],
+        "class_names": names,
+        "data": data,
+        "counters": counters,
+    }
     return {**kept, "weights": about["weights"]}
 
 

@@ -3,12 +3,15 @@
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gan_lightning.data.base import say
 from gan_lightning.errors import UserError
+from gan_lightning.locks import lock
 
 FILE = "scores.jsonl"
 
@@ -50,10 +53,23 @@ def append(path: Path, records: list[Record]) -> None:
     text = ""
     for record in records:
         text += json.dumps({**asdict(record), "value": record.value if math.isfinite(record.value) else None}) + "\n"
-    with path.open("a+b") as file:
+    with alone(path), path.open("a+b") as file:
         if file.tell() and path.read_bytes()[-1:] != b"\n":
             text = "\n" + text
         file.write(text.encode())
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other process adds to the file or replaces it meanwhile; it is there then."""
+    if os.name == "nt":  # there are no such locks, and what is open cannot be replaced
+        yield
+        return
+    while True:
+        with path.open("ab") as file, lock(path):
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # else it was replaced while this one waited
+                yield
+                return
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -73,8 +89,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def forget_after(path: Path, images: int) -> None:
     """Removes what training wrote after `images`: a continued run scores there again. Evaluations stay."""
-    kept = [line for line in lines(path) if line.get("source") != "train" or line["images"] <= images]
-    if path.exists():
+    if not path.exists():
+        return
+    with alone(path):
+        kept = [line for line in lines(path) if line.get("source") != "train" or line["images"] <= images]
         part = path.with_suffix(".part")
         part.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(part, path)
