@@ -16,8 +16,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gan_lightning import __version__
 from gan_lightning.clusters import speaks
+from gan_lightning.config.messages import mistake
+from gan_lightning.contents import check_contents, check_state, refuse_bombs
 from gan_lightning.errors import UserError
-from gan_lightning.paths import expand
+from gan_lightning.paths import expand, no_path
 
 FOLDER, LAST = "checkpoints", "last.ckpt"
 PREVIOUS, DAMAGED = "previous.ckpt", "damaged.ckpt"  # the one before the last, and a last one that was not whole
@@ -143,7 +145,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return weights.read(path)
     try:
         reason = damage(path)
+        if not reason:
+            refuse_bombs(path)
         checkpoint = None if reason else torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"checkpoint={path}: there is no such file") from None
     except Exception as error:  # a damaged file can raise anything
@@ -154,6 +160,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("config"), dict):
         raise UserError(f"checkpoint={path}: not a checkpoint of gan_lightning (it holds no configuration)")
     check_format(path, checkpoint.get("format", 0))
+    check_contents(path, checkpoint)
+    check_state(path, checkpoint)
     return checkpoint
 
 
@@ -204,6 +212,8 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "ch
 
     Raises UserError when there is none.
     """
+    if reason := no_path(str(given)):
+        raise mistake(key, str(given), reason)
     if str(given) == "latest":
         given = outputs / "latest"
         if not given.exists():

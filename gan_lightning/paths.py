@@ -3,11 +3,27 @@
 import os
 from pathlib import Path
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux and nearly all others
+
 
 def expand(path: str | Path) -> Path:
     """`~` and `~/…` begin in the home folder; everything else stays as typed, `~x` too."""
     text = str(path)
     return Path(text).expanduser() if text == "~" or text.startswith("~/") else Path(text)
+
+
+def no_path(text: str) -> str:
+    """Why no system takes this for a path; "" where it may be one."""
+    if not text:
+        return "must not be empty"
+    if "\0" in text:
+        return "must not hold the character NUL"
+    longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+    if longest > LONGEST_NAME:
+        return f"a name in it has {longest:,} bytes: at most {LONGEST_NAME} are possible"
+    if len(os.fsencode(text)) > LONGEST_PATH:
+        return f"has {len(os.fsencode(text)):,} bytes: at most {LONGEST_PATH:,} are possible"
+    return ""
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from rich.console import Console
 
@@ -34,7 +34,7 @@ class Settings(TypedDict):
     method: Node
     accelerator: Literal["auto", "cpu", "gpu"]
     threads: PositiveInt
-    scores: Node
+    scores: Annotated[Node, ScoreSettings]
 
 
 def run(arguments: list[str]) -> int:

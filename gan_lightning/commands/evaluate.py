@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from gan_lightning.commands.loading import choose_device, load_data, load_module
 from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import Data, say
-from gan_lightning.data.decoding import Unreadable, open_image, why_unreadable
+from gan_lightning.data.decoding import Unreadable, open_image, quiet, why_unreadable
 from gan_lightning.data.listing import hashed, is_image, walk
 from gan_lightning.data.prepared import is_prepared
 from gan_lightning.draws import seed_everything, stream_seed
@@ -47,7 +47,7 @@ class Settings(TypedDict):
     temperature: PositiveFloat | list[PositiveFloat] | None
     ema: bool
     accelerator: Literal["auto", "cpu", "gpu"]
-    scores: Node
+    scores: Annotated[Node, ScoreSettings]
 
 
 def run(arguments: list[str]) -> int:
@@ -182,7 +182,7 @@ def files(key: str, folder: Path) -> list[Path]:
 def read(path: Path) -> Tensor:
     """Pixels uint8 (1, 3, H, W). Raises UserError for a file that cannot be read."""
     try:
-        with why_unreadable():
+        with quiet(), why_unreadable():
             image = np.array(open_image(path).convert("RGB"))
     except (Unreadable, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None

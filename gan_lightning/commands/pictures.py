@@ -30,6 +30,7 @@ from gan_lightning.sampling import evaluation_labels, evaluation_latents, render
 
 KEYS_MOST, COLUMNS = 8, 12  # latents of a walk, and pictures of strip.png from each to the next
 FRAMES: dict[Video, int] = {"gif": COLUMNS, "mp4": 2 * COLUMNS}  # of the film: a second
+LONGEST = 100  # bytes of a class in the name of a file
 CLASSES_MOST = 20  # classes that a walk goes through without being told which
 ROWS = 8  # latents of traversals, directions and truncation
 VALUES, FURTHEST = 11, 2.0  # columns of a traversal for a continuous code, from -2 to 2 (Chen et al. 2016, figure 2)
@@ -88,8 +89,10 @@ def show(value: Any) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A name that any file system takes: a/b -> a%2Fb."""
-    return re.sub(r'[<>:"/\\|?*%\x00-\x1f]|^\.|[. ]$', lambda found: f"%{ord(found[0]):02X}", name)
+    """A name that any file system takes: a/b -> a%2Fb. Long ones are cut."""
+    known = name.encode(errors="replace").decode()  # halves of surrogates are no text
+    safe = re.sub(r'[<>:"/\\|?*%\x00-\x1f]|^\.|[. ]$', lambda found: f"%{ord(found[0]):02X}", known)
+    return safe.encode()[:LONGEST].decode(errors="ignore")
 
 
 @torch.no_grad()

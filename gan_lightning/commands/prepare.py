@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from rich import progress
 from rich.console import Console
@@ -26,7 +26,7 @@ class Settings(TypedDict):
     output: Path
     shard_mb: PositiveInt
     verify: bool
-    data: Node
+    data: Annotated[Node, Preparation]
 
 
 def run(arguments: list[str]) -> int:

@@ -18,7 +18,7 @@ from gan_lightning.commands.pictures import show
 from gan_lightning.commands.sample import chosen_classes, output_folder
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.decoding import Decoder, Unreadable
+from gan_lightning.data.decoding import Decoder, Unreadable, quiet
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.listing import is_image, walk
 from gan_lightning.data.pixels import save_image, to_float
@@ -159,7 +159,8 @@ def read(paths: list[Path], data: ImageData) -> Tensor:
     pixels = []
     for path in paths:
         try:
-            pixels.append(torch.from_numpy(decoder.decode(path).copy()))
+            with quiet():
+                pixels.append(torch.from_numpy(decoder.decode(path).copy()))
         except Unreadable as error:
             raise UserError(f"input={path}: cannot be read: {error}") from None
     return to_float(torch.stack(pixels))

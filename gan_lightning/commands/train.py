@@ -6,10 +6,11 @@ import warnings
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -23,7 +24,7 @@ from gan_lightning.callbacks.giving_up import GivingUp, Place
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.progress import Progress, banner, summary
 from gan_lightning.callbacks.samples import FOLDER as SAMPLES
-from gan_lightning.callbacks.samples import PART
+from gan_lightning.callbacks.samples import PART, SampleGrids
 from gan_lightning.callbacks.scores import Scores, TrainingScores, scored_until
 from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, mend, newest, read_checkpoint, run_folder
 from gan_lightning.config import (
@@ -33,6 +34,7 @@ from gan_lightning.config import (
     instantiate,
     override,
 )
+from gan_lightning.config.containers import pick
 from gan_lightning.data.base import Data
 from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
@@ -46,8 +48,9 @@ from gan_lightning.metrics.scoring import Scorer
 from gan_lightning.paths import expand
 from gan_lightning.speed import keep_memory, why_no_graphs
 from gan_lightning.status import command_line
-from gan_lightning.steps import Counters
+from gan_lightning.steps import Counters, Step
 from gan_lightning.strategy import PlayersStrategy
+from gan_lightning.trainer import TrainerSettings
 from gan_lightning.types import Node, NonNegativeInt
 
 CONFIG = "config.yaml"
@@ -84,15 +87,15 @@ class Settings(TypedDict):
     seed: NonNegativeInt
     checkpoint: Path | None
     weights: Path | None
-    step: Node
-    budget: Node
-    logger: Node
-    data: Node
-    model: Node
-    trainer: Node
-    samples: Node
-    checkpoints: Node
-    scores: Node
+    step: Annotated[Node, Step]
+    budget: Annotated[Node, Budget]
+    logger: Annotated[Node, Logger]
+    data: Annotated[Node, Data]
+    model: Annotated[Node, AdversarialModule]
+    trainer: Annotated[Node, TrainerSettings]
+    samples: Annotated[Node, SampleGrids]
+    checkpoints: Annotated[Node, Checkpoints]
+    scores: Annotated[Node, TrainingScores]
     on_collapse: Literal["warn", "stop"]
 
 
@@ -179,7 +182,7 @@ def start(settings: dict[str, Any], folder: Path, command: str, place: Place | N
         stored = read_checkpoint(last)["config"]
         stored["data"].setdefault("classes", settings["data"].get("classes"))  # which older versions did not say
         for key in FIXED:
-            if OmegaConf.select(OmegaConf.create(stored), key) != OmegaConf.select(OmegaConf.create(settings), key):
+            if pick(stored, key) != pick(settings, key):
                 raise UserError(f"{key}: the run in {folder} was begun with other values; choose another folder")
         return fit(settings, folder, last, command=command, place=place)
     return fit(settings, folder, command=command, place=place)

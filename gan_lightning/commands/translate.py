@@ -15,7 +15,7 @@ from torch import Tensor
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
 from gan_lightning.commands.spoken import converted, read_sound, save_sound, spoken_data
 from gan_lightning.config import check, compose
-from gan_lightning.data.decoding import Unreadable, open_image, open_upright, why_unreadable
+from gan_lightning.data.decoding import Unreadable, open_image, open_upright, quiet, why_unreadable
 from gan_lightning.data.inpainting_folder import HOLE
 from gan_lightning.data.listing import is_image, walk
 from gan_lightning.data.pixels import save_image, to_float
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
                 if spoken is not None:
                     given = read_sound(file, spoken)
                 else:
-                    with why_unreadable():
+                    with quiet(), why_unreadable():
                         masked = module.takes_masks
                         given = with_hole(file, channels - 1, masks[file]) if masked else read(file, channels)
                     given = given.to(module.device)
@@ -92,6 +92,7 @@ def run(arguments: list[str]) -> int:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # what breaks off is not taken for a result
                 part = target.with_name(f".{target.stem}.part{target.suffix}")
+                part.unlink(missing_ok=True)  # a link that lies there is not written through
                 if spoken is not None:
                     save_sound(made, part, spoken.rate)
                 else:

@@ -19,15 +19,19 @@ from gan_lightning.config.signatures import (
     SPECIAL,
     UNKNOWN,
     allows_none,
+    alternatives,
     arguments_of,
     choices,
     is_known,
     is_path,
+    kinds,
     locate,
+    node_kinds,
     parameters,
     root_hints,
 )
 from gan_lightning.errors import UserError
+from gan_lightning.paths import no_path
 from gan_lightning.types import Node
 
 WORDS = {
@@ -42,6 +46,7 @@ WORDS = {
     "dict_type": "a mapping",
     "none_required": "null",
 }
+Kinds = Sequence[type]
 OBJECTS = ("needs_python_object", "is_instance_of", "callable_type", "dataclass_type")  # what only a _target_ makes
 
 
@@ -64,8 +69,8 @@ def check(config: Mapping[str, Any], schema: type, *, supplied: Sequence[str] = 
         if key not in hints:
             raise unknown_key(key, value, dotted_keys(resolved, hints), list(hints))
         checker.value(key, value, hints[key])
-        if hints[key] == Node:
-            checker.buildable(key, value)
+        if Node in alternatives(hints[key]):
+            checker.buildable(key, value, node_kinds(hints[key]))
     return resolved
 
 
@@ -124,7 +129,7 @@ class Checker:
     def value(self, key: str, value: Any, annotation: Any = UNKNOWN) -> None:
         """A value of any kind: nodes are walked through, the rest is compared with the annotation."""
         if isinstance(value, dict) and "_target_" in value:
-            return self.node(key, value)
+            return self.node(key, value, kinds(annotation))
         if isinstance(value, float) and not math.isfinite(value):
             raise mistake(self.source(key), value, "must be a finite number")
         if isinstance(value, Mapping):
@@ -133,16 +138,23 @@ class Checker:
         elif isinstance(value, list):
             for index, child in enumerate(value):
                 self.value(join(key, index), child)
-        if is_path(annotation) and value == "":
-            raise mistake(self.source(key), value, "must not be empty")
+        if is_path(annotation) and isinstance(value, str) and (reason := no_path(value)):
+            raise mistake(self.source(key), value, reason)
         if is_known(annotation) and not targets(value):
             self.type(key, value, annotation)
         return None
 
-    def buildable(self, key: str, value: Any) -> None:
-        """A root node has a `_target_`, or is a mapping of nodes that have one or are null, such as the loggers."""
+    def buildable(self, key: str, value: Any, wanted: Kinds) -> None:
+        """A root node has a `_target_`, or is a mapping of nodes that have one or are null, such as the loggers.
+
+        wanted: the classes that they must be of.
+        """
         if not isinstance(value, Mapping):
             raise mistake(key, value, "must be a mapping")
+        children = {join(key, name): child for name, child in value.items()}
+        for where, node in {key: value}.items() if "_target_" in value else children.items():
+            if isinstance(node, Mapping) and "_target_" in node:
+                of_kind(where, node, wanted)
         nodes = [child is None or (isinstance(child, Mapping) and "_target_" in child) for child in value.values()]
         loose = [name for name, fits in zip(value, nodes, strict=True) if not fits]
         if "_target_" in value or not loose:
@@ -161,8 +173,8 @@ class Checker:
             where, wrong, reason = explain(error.errors(include_url=False), value, annotation)
             raise mistake(".".join([self.source(key), *where]), wrong, reason) from error
 
-    def node(self, key: str, node: dict[str, Any]) -> None:
-        """A `_target_` and its arguments."""
+    def node(self, key: str, node: dict[str, Any], wanted: Kinds = ()) -> None:
+        """A `_target_`, which makes one of the classes that are wanted, and its arguments."""
         try:
             target = locate(node["_target_"])
         except UserError as error:
@@ -170,6 +182,8 @@ class Checker:
         partial = node.get("_partial_", False)
         if not isinstance(partial, bool):
             raise mistake(join(key, "_partial_"), partial, "must be true or false")
+        if not partial:
+            of_kind(key, node, wanted)
         known = parameters(target)
         for name, value in list(node.items()):
             if name in SPECIAL:
@@ -224,6 +238,13 @@ class Checker:
         if len(guilty) == 1:
             raise mistake(self.source(join(key, guilty[0])), arguments[guilty[0]], str(error)) from error
         raise UserError(shorten(f"{self.source(key)}: {error}")) from error
+
+
+def of_kind(key: str, node: Mapping[str, Any], wanted: Kinds) -> None:
+    """Raises UserError for a `_target_` that is none of these classes: a file may name any that is allowed at all."""
+    if wanted and not issubclass(cast(type, locate(node["_target_"])), tuple(wanted)):
+        names = " or ".join(kind.__name__ for kind in wanted)
+        raise mistake(join(key, "_target_"), node["_target_"], f"must be the class {names}, or made of it")
 
 
 def type_adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -230,7 +230,10 @@ def updated(plain: dict[str, Any], override: Override) -> dict[str, Any]:
         reason = "cannot be read: brackets or quotes do not match"
         raise mistake(override.key, override.value, reason) from error
     config = OmegaConf.create(plain)
-    OmegaConf.update(config, override.key, value, merge=True, force_add=True)
+    try:
+        OmegaConf.update(config, override.key, value, merge=True, force_add=True)
+    except OmegaConfBaseException as error:
+        raise mistake(override.key, override.value, "a mapping cannot take the place of this value") from error
     return plain_container(config)
 
 

@@ -39,7 +39,12 @@ def as_config(config: Mapping[str, Any]) -> DictConfig:
     """A composed configuration as it is; plain containers, such as a stored one, hold nothing to be resolved."""
     if isinstance(config, DictConfig):
         return config
-    made = OmegaConf.create(literal(config))
+    try:
+        made = OmegaConf.create(literal(config))
+    except (OmegaConfBaseException, RecursionError) as error:  # a stored one may hold tensors, or itself
+        key = getattr(error, "full_key", None) or "configuration"
+        reason = str(error).partition("\n")[0]
+        raise UserError(shorten(f"{key}: is no value of a configuration: {reason}")) from error
     assert isinstance(made, DictConfig)
     return made
 

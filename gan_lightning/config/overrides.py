@@ -27,6 +27,7 @@ from gan_lightning.config.signatures import (
     root_hints,
 )
 from gan_lightning.errors import UserError
+from gan_lightning.paths import no_path
 
 HYDRA_PATHS = ("hydra.run.dir", "hydra.sweep.dir")  # taken as typed, like every key annotated with Path
 ELEMENT = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)")\s*(?=,|$)|([^,]*)""")  # one value of a comma list of paths
@@ -184,8 +185,8 @@ def values(override: Override, place: Place, sweep: bool) -> list[tuple[str, str
     value, annotation = override.value, place.annotation
     assert value is not None
     if override.key in HYDRA_PATHS:
-        if not value:  # it would be the working directory
-            raise mistake(override.key, value, "must not be empty")
+        if reason := no_path(value):  # an empty one would be the working directory
+            raise mistake(override.key, value, reason)
         return [(value, quoted(value))]
     if is_path(annotation):
         paths = split_paths(value) if sweep else [value]

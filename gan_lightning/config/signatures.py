@@ -13,7 +13,7 @@ from gan_lightning.config.messages import did_you_mean
 from gan_lightning.errors import UserError
 
 # Configurations travel inside checkpoints, which may come from strangers: nothing else is ever instantiated.
-ALLOWED = ("gan_lightning.", "torch.optim.", "torch.nn.", "lightning.", "torchvision.transforms.")
+ALLOWED = ("gan_lightning.", "torch.optim.", "torch.nn.")
 SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_")  # keys that Hydra's instantiate reads
 UNKNOWN = inspect.Parameter.empty  # nothing is known about a key
 
@@ -114,6 +114,26 @@ def is_list(annotation: Any) -> bool:
 
 def allows_none(annotation: Any) -> bool:
     return any(kind in (None, types.NoneType, Any) for kind in alternatives(annotation))
+
+
+def kinds(annotation: Any) -> list[type]:
+    """The classes that something made by a `_target_` must be of; none where the annotation does not say."""
+    if not is_known(annotation):
+        return []
+    if wanted := node_kinds(annotation):
+        return wanted
+    found = [kind for kind in alternatives(annotation) if kind is not types.NoneType]
+    plain = all(inspect.isclass(kind) and kind is not object and not is_protocol(kind) for kind in found)
+    return found if plain else []
+
+
+def is_protocol(kind: type) -> bool:
+    return bool(getattr(kind, "_is_protocol", False))
+
+
+def node_kinds(annotation: Any) -> list[type]:
+    """Of `Annotated[Node, Kind]`: the kind of what a root node makes."""
+    return [more for more in getattr(annotation, "__metadata__", ()) if inspect.isclass(more)]
 
 
 def choices(annotation: Any) -> list[Any]:

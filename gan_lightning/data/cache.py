@@ -88,7 +88,9 @@ class Cache:
             if self.path("uint8").stat().st_size != whole:
                 return None
             again = [index for index, name in enumerate(self.names) if name in unreadable]
-        except (OSError, ValueError, KeyError, TypeError):
+            if len(again) != len(unreadable):  # it is of other files
+                return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if not again:
             return {}

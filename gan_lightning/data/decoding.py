@@ -27,12 +27,21 @@ FILTERS = {
     "box": Image.Resampling.BOX,
 }
 LARGEST, BLOCK = 2**30, 2**20  # bytes of a file in a zip file, and of it that are unpacked at a time
+LOOSE, RATIO = 2**26, 100  # above so many bytes nothing may be packed more tightly: no image is
 PASSING = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # of the machine, not of the file
 CHUNK = 64  # most images that a task of the thread pool decodes
 
 
 class Unreadable(Exception):
     """Why a file cannot be read."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Says nothing of odd metadata in a file that reads well. Not for threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
 
 
 @contextmanager
@@ -75,6 +84,8 @@ class Zipped:
         size = self.info.file_size
         if size > LARGEST:
             raise Unreadable(f"{size / 2**30:.1f} GiB when unpacked")
+        if size > LOOSE and size > RATIO * self.info.compress_size:
+            raise Unreadable(f"{size / 2**20:,.0f} MiB when unpacked, of {self.info.compress_size:,} bytes")
         content = bytearray()
         try:
             with self.archive.open(self.info) as file:
@@ -165,8 +176,7 @@ class Decoder:
                     if keep:
                         pixels[index] = image
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # odd metadata of a file that reads well
+        with quiet():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             starts = range(0, len(paths), chunk)
             if threads == 1:

@@ -124,6 +124,8 @@ class ImageFolder(ImageData):
             rows = torch.arange(len(numbers))
             return whole.subset(rows[:train]), whole.subset(rows[train:]), classes
         names = self.folder.names()
+        if line := self.folder.links():
+            say(line)
         classes, numbered = classes_and_labels(names, self.folder.dataset()) if self.labels else ([], [0] * len(names))
         label = dict(zip(names, numbered, strict=True))
 

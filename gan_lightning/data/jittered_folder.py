@@ -74,6 +74,8 @@ class JitteredFolder(ImageFolder):
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         self.check()
         parts: list[ImageSet] = []
+        if line := self.folder.links():
+            say(line)
         sizes = round(self.image_size * self.jitter), self.image_size
         for names, size in zip(split(self.names(), self.root, self.held_out_fraction, self.domain), sizes, strict=True):
             decoder = self.decoder_of(size)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,6 +15,8 @@ INDEX = "prepared.json"  # in a folder that `prepare` made; written last
 UNFINISHED = ".unfinished"  # a folder in it until then
 LABELS_FILE, NUMBERS_FILE, NAMES_FILE = "labels.npy", "numbers.npy", "images.jsonl"
 UNREADABLE_FILE = "unreadable.txt"
+KINDS = {"images": int, "images_per_shard": int, "classes": list}  # others are mappings
+FILE = re.compile(r"shard_\d{5,}\.npy|labels\.npy|numbers\.npy|images\.jsonl|unreadable\.txt")  # in a prepared folder
 LABELS = "dataset.json"  # StyleGAN's: {"labels": [["00000/img00000000.png", 6], …]} or null
 MOST_CLASSES = 2**16
 UNUSED = "data.labels=false does without it"
@@ -28,6 +31,33 @@ def walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
             yield Path(entry.path)
         elif os.path.realpath(entry.path) not in above:
             yield from walk(Path(entry.path), above)
+
+
+def leading_out(root: Path) -> list[str]:
+    """The visible links below a folder that lead out of it, sorted, with / between folders; what they lead to is not
+    looked into."""
+    real = os.path.realpath(root)
+    found: list[str] = []
+
+    def look(folder: Path) -> None:
+        for entry in visible(folder):
+            if entry.is_symlink():
+                if not Path(os.path.realpath(entry.path)).is_relative_to(real):
+                    found.append(Path(entry.path).relative_to(root).as_posix())
+            elif entry.is_dir(follow_symlinks=False):
+                look(Path(entry.path))
+
+    look(root)
+    return found
+
+
+def said_of_links(root: Path, key: str = "data.root") -> str:
+    """A line about links that lead out of a folder of data; "" where there are none. They are followed: many data sets
+    are made of them, and the folder is the user's own."""
+    if not (found := leading_out(root)):
+        return ""
+    several = f"{len(found):,} links lead" if len(found) > 1 else "a link leads"
+    return f"{key}={root}: {several} out of it: {found[0]} to {os.path.realpath(root / found[0])}; followed"
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -95,7 +125,7 @@ def read_labels(path: Path, content: bytes) -> dict[str, int]:
     """Label by name as StyleGAN's tools write them; none for null. Raises UserError that names the file."""
     try:
         pairs = json.loads(content)["labels"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UserError(f'{path}: is not {{"labels": [[name, class], …]}} or {{"labels": null}}; {UNUSED}') from None
     if not isinstance(pairs, list | None):
         raise UserError(f"{path}: labels must be a list or null; {UNUSED}")
@@ -129,17 +159,26 @@ def read_index(folder: Path) -> dict[str, Any]:
         for key in KEYS:
             if key not in index:
                 raise KeyError(f"it has no {key}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(index[key], KINDS.get(key, dict)):
+                raise TypeError(f"{key} is {json.dumps(index[key])[:40]}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{folder / INDEX}: cannot be read: {error}") from None
+    if index["images"] < 0 or index["images_per_shard"] < 1:
+        raise UserError(f"{folder / INDEX}: cannot be read: {index['images']} images, {index['images_per_shard']} each")
+    for name in index["files"]:
+        if not FILE.fullmatch(name):  # it may come from elsewhere: no path may lead out of its folder
+            raise UserError(f"{folder / INDEX}: names the file {name[:80]!r}, which `prepare` does not make")
+    if not all(isinstance(name, str) for name in index["classes"]):
+        raise UserError(f"{folder / INDEX}: classes must be names")
     return index
 
 
 def first_difference(given: Mapping[str, Any], made: Mapping[str, Any]) -> tuple[str, str] | None:
     """The first setting that differs, as a user types it: ("data.image_size=32", "data.image_size=64")."""
     for key, value in given.items():
-        if made[key] != value:
-            one, other = (str(some).lower() if isinstance(some, bool) else some for some in (value, made[key]))
+        if made.get(key) != value:
+            one, other = (str(some).lower() if isinstance(some, bool) else some for some in (value, made.get(key)))
             return f"{key}={one}", f"{key}={other}"
     return None

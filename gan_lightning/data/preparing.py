@@ -140,6 +140,8 @@ def refuse_others(output: Path, settings: dict[str, Any]) -> None:
     """Raises UserError for a folder that holds something else, or the same with other arguments."""
     if os.path.exists(output) and not os.path.isdir(output):
         raise UserError(f"output={output}: not a folder")
+    if os.path.islink(output / UNFINISHED):
+        raise UserError(f"output={output}: its folder {UNFINISHED} is a link, through which nothing is written")
     if os.path.isfile(output / INDEX):
         there, verb = read_index(output), "made"
     elif os.path.isfile(output / UNFINISHED / SETTINGS):
@@ -148,7 +150,7 @@ def refuse_others(output: Path, settings: dict[str, Any]) -> None:
             there = json.loads((output / UNFINISHED / SETTINGS).read_bytes())
             was, now = dict(there["versions"]), versions()
             first_difference(settings, there["settings"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"{output / UNFINISHED / SETTINGS}: cannot be read: {error}; choose another folder"
             ) from None
@@ -225,6 +227,8 @@ class Job:
         """Reads what is done, or writes down what there is to do; the names of the files that are there now."""
         folder = self.output / UNFINISHED
         names = self.preparation.source.names()
+        if line := self.preparation.source.links():
+            self.said(line)
         if self.preparation.labels:  # a wrong dataset.json is said before any work
             classes_and_labels(names, self.preparation.source.dataset())
         present = set(names)
@@ -236,7 +240,7 @@ class Job:
                 folder / SETTINGS, json.dumps({"settings": self.settings, "versions": versions()}, indent=1).encode()
             )
             return present
-        self.names = json.loads((folder / NAMES).read_bytes())
+        self.names = names_begun(folder / NAMES)
         new = present - set(self.names)
         if new:
             raise UserError(
@@ -246,14 +250,16 @@ class Job:
         journal = folder / JOURNAL
         for line in journal.read_bytes().splitlines() if journal.exists() else ():
             try:
-                stamps, reasons = json.loads(line)
-            except ValueError:  # the last line, of a power cut
+                stamps, reasons = ({int(row): str(said) for row, said in part.items()} for part in json.loads(line))
+            except (ValueError, TypeError, AttributeError, RecursionError):  # the last line, of a power cut
+                break
+            if not all(0 <= row < len(self.names) for row in (*stamps, *reasons)):
                 break
             for row in (*stamps, *reasons):
-                self.done.pop(int(row), None)
-                self.unreadable.pop(int(row), None)
-            self.done |= {int(row): stamp for row, stamp in stamps.items()}
-            self.unreadable |= {int(row): reason for row, reason in reasons.items()}
+                self.done.pop(row, None)
+                self.unreadable.pop(row, None)
+            self.done |= stamps
+            self.unreadable |= reasons
         for row in [row for row in (*self.done, *self.unreadable) if self.names[row] not in present]:
             self.done.pop(row, None)
             self.unreadable.pop(row, None)
@@ -267,13 +273,14 @@ class Job:
 
     def has_shard(self, number: int, work: Work) -> bool:
         path = shard_path(self.output, number)
-        return path.is_file() and path.stat().st_size == self.shard_start(number, work)[1]
+        return path.is_file() and not path.is_symlink() and path.stat().st_size == self.shard_start(number, work)[1]
 
     def make_shard(self, number: int, work: Work) -> None:
         """An empty file, which takes no space yet."""
         path, (start, size) = shard_path(self.output, number), self.shard_start(number, work)
         part = path.with_suffix(".part")
-        with open(part, "wb") as file:
+        part.unlink(missing_ok=True)
+        with open(part, "xb") as file:  # never through a link that lies there
             file.write(start)
             file.truncate(size)
         part.replace(path)
@@ -352,6 +359,17 @@ class Job:
         shutil.rmtree(self.output / UNFINISHED)
 
 
+def names_begun(path: Path) -> list[str]:
+    """The names that a folder was begun with. Raises UserError where they are none."""
+    try:
+        names = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; choose another folder") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: is no list of names; choose another folder")
+    return names
+
+
 def journal_line(stamps: dict[int, str], reasons: dict[int, str]) -> bytes:
     return json.dumps([stamps, reasons]).encode() + b"\n" if stamps or reasons else b""
 
@@ -366,7 +384,8 @@ def array_bytes(array: np.ndarray[Any, Any]) -> bytes:
 def write_whole(path: Path, content: bytes) -> None:
     """A file that takes its place when it is whole, and on the disk."""
     part = path.with_name(f"{path.name}.part")
-    with open(part, "wb") as file:
+    part.unlink(missing_ok=True)
+    with open(part, "xb") as file:  # never through a link that lies there
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

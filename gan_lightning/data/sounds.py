@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gan_lightning.data.base import Data
+from gan_lightning.data.base import Data, say
 from gan_lightning.data.image_folder import held_out_count
-from gan_lightning.data.listing import hashed
+from gan_lightning.data.listing import hashed, said_of_links
 from gan_lightning.data.sets import Indexed, InMemory
 from gan_lightning.data.spectrograms import FLOOR, log_mel
 from gan_lightning.data.wav import Labels, check_rate, read_wav, sound_labels, sound_names, to_int16, write_wav
@@ -253,6 +253,8 @@ class SpeechFolder(Sounds):
 
     def load(self) -> tuple[Indexed, Indexed, list[str]]:
         names = sound_names(self.root, self.key)
+        if line := said_of_links(self.root, self.key):
+            say(line)
         said = sound_labels(names, self.labels, self.part, self.separator)
         classes = sorted(set(said)) if len(set(said)) > 1 else []
         number = {name: classes.index(label) for name, label in zip(names, said, strict=True)} if classes else {}

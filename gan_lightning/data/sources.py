@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from gan_lightning.data.decoding import Unreadable, Zipped
-from gan_lightning.data.listing import LABELS, SUFFIXES, is_image, walk
+from gan_lightning.data.decoding import LARGEST, Unreadable, Zipped
+from gan_lightning.data.listing import LABELS, SUFFIXES, is_image, said_of_links, walk
 from gan_lightning.errors import UserError
 
 
@@ -32,6 +32,10 @@ class Folder:
         except OSError as error:
             raise UserError(f"{self.key}={self.root}: cannot list {error.filename}: {error.strerror}") from error
 
+    def links(self) -> str:
+        """What is to be said of links that lead out of the folder; "" where there are none."""
+        return said_of_links(self.root, self.key)
+
     def names(self) -> list[str]:
         """Sorted, with / between folders."""
         return sorted(path.relative_to(self.root).as_posix() for path in self.files() if is_image(path))
@@ -51,7 +55,11 @@ class Folder:
         """dataset.json and its content, where there is one."""
         path = self.root / LABELS
         try:
-            return (path, path.read_bytes()) if path.is_file() else None
+            if not path.is_file():
+                return None
+            if path.stat().st_size > LARGEST:
+                raise UserError(f"{path}: {path.stat().st_size / 2**30:.1f} GiB are no list of labels")
+            return path, path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -79,6 +87,10 @@ class Archive:
         name, count = Counter(info.filename for info in self.visible).most_common(1)[0]
         if count > 1:
             raise UserError(f"data.root={self.root}: holds {count} files called {name}")
+
+    def links(self) -> str:
+        """Links in a zip file are what they are stored as, a file of a few letters: none is followed."""
+        return ""
 
     def names(self) -> list[str]:
         return sorted(self.infos)

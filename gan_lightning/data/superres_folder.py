@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gan_lightning.data.decoding import Decoder, Unreadable, Zipped, open_image
+from gan_lightning.data.decoding import Decoder, Unreadable, Zipped, open_image, quiet
 from gan_lightning.data.image_folder import threads
 from gan_lightning.data.jittered_folder import split
 from gan_lightning.data.pixels import resize
@@ -217,7 +217,7 @@ class SuperResolutionFolder(SuperResolution):
         found: list[Source] = []
         wrong: list[str] = []
         taken, most = 0, self.memory_gb * 2**30
-        with ThreadPoolExecutor(threads([self.root / name for name in names])) as pool:
+        with quiet(), ThreadPoolExecutor(threads([self.root / name for name in names])) as pool:
             for name, pixels in zip(names, pool.map(read, names, smallest), strict=True):
                 if isinstance(pixels, str):
                     wrong.append(f"{self.root / name}: {pixels}")

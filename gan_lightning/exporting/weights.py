@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,8 +13,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from gan_lightning.checkpoint import WEIGHTS, check_format
+from gan_lightning.contents import check_contents
 from gan_lightning.errors import UserError
-from gan_lightning.steps import Counters
 
 FILE, CONFIG = WEIGHTS.name, "config.json"
 FORMAT, VERSION = "gan_lightning generator", 1  # the version of what config.json says; the first files had none
@@ -96,30 +95,13 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint={path}: is no JSON: {str(error)[:100]}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
         raise UserError(f"checkpoint={path}: not the configuration of an exported generator")
-    if not isinstance(about["config"].get("model"), dict):
-        raise UserError(f"checkpoint={path}: its config has no model")
-    names, data, counters = about.get("class_names", []), about.get("data", {}), about.get("counters", {})
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise UserError(f"checkpoint={path}: class_names must be a list of names")
-    words = data.get("words", []) if isinstance(data, dict) else None
-    if not (isinstance(words, list) and all(isinstance(word, str) for word in words)):
-        raise UserError(f"checkpoint={path}: data must hold words in a list")
-    known = {field.name: field.type for field in fields(Counters)}
-    for name, value in counters.items() if isinstance(counters, dict) else [("counters", counters)]:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if name not in known or not number or value < 0 or (name != "seconds" and not isinstance(value, int)):
-            raise UserError(f"checkpoint={path}: counters: {name}={str(value)[:40]} is none of them")
+    check_contents(path, about)
     if about.get("weights") not in ("ema", "raw"):
         raise UserError(f"checkpoint={path}: weights must be ema or raw")
     check_format(path, about.get("format_version", 0), VERSION)
-    kept = {
-        "sha256": about.get("sha256"),
-        "config": about["config"],
-        "class_names": names,
-        "data": data,
-        "counters": counters,
-    }
-    return {**kept, "weights": about["weights"]}
+    absent = {"sha256": None, "class_names": [], "data": {}, "counters": {}}
+    kept = {key: about.get(key, nothing) for key, nothing in absent.items()}
+    return {**kept, "config": about["config"], "weights": about["weights"]}
 
 
 def fill(module: Any, checkpoint: dict[str, Any], given: Path, key: str = "checkpoint") -> dict[str, Tensor]:

@@ -139,6 +139,14 @@ def from_first(value: Any) -> Any:
     return values[0]
 
 
+def refuse_shapes(stored: dict[str, Tensor], count: int, features: int, classes: int) -> None:
+    """Raises ValueError for kept features that are not those of so many images."""
+    wanted = {"features": (count, features)} | ({"logits": (count, classes)} if classes else {})
+    found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    if found != wanted:
+        raise ValueError(f"it has {found} where {wanted} are wanted")
+
+
 def extract(extractor: Extractor, blocks: Iterable[Tensor], device: torch.device, said: Said | None = None) -> Features:
     """Features of blocks of pixels uint8 (n, C, H, W), or of points float32 (n, D, 1, 1), as they come."""
     features: list[Tensor] = []
@@ -264,8 +272,9 @@ class Scorer:
         if path.exists():
             try:
                 stored = load_file(path)
+                refuse_shapes(stored, count, *self.sizes)
                 return Features(stored["features"].to(self.device), _moved(stored.get("logits"), self.device))
-            except (OSError, SafetensorError, KeyError) as error:
+            except (OSError, SafetensorError, KeyError, ValueError) as error:
                 say(f"scores.cache={path.parent}: {path.name} cannot be read and is made again: {error}")
         found = extract(self.extractor, real_blocks(images, count), self.device, self.said)
         kept = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
