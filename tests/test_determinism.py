@@ -29,7 +29,7 @@ def not_deterministic_after() -> Any:
 def ends(folder: Path) -> dict[str, Any]:
     stored = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
-    samples = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
+    samples = {path.name: path.read_bytes() for path in (folder / "samples").glob("*.*") if path.is_file()}
     return {
         "tensors": [stored["state_dict"], stored["optimizer_states"]],
         "rest": ([(score["metric"], score["value"]) for score in scores], samples),
