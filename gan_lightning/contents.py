@@ -17,7 +17,7 @@ def check_contents(path: Path, about: Mapping[str, Any]) -> None:
     """Raises UserError for names of classes, facts of the data or counters that are none, of a checkpoint or the
     config.json of an exported folder."""
     names, data, counters = about.get("class_names", []), about.get("data", {}), about.get("counters", {})
-    if not isinstance(about["config"].get("model"), dict):
+    if not isinstance(about["config"].get("model", {}), dict):
         raise UserError(f"checkpoint={path}: its config has no model")
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"checkpoint={path}: class_names must be a list of names")

@@ -16,6 +16,7 @@ from gan_lightning.__main__ import main
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
+from gan_lightning.faults import Fault
 from gan_lightning.metrics.scoring import Scorer
 from tests.fake_data import write_photos
 
@@ -52,7 +53,7 @@ def test_a_failure_of_scores_at_the_end_loses_nothing(tmp_path: Path, monkeypatc
         raise MemoryError
 
     monkeypatch.setattr(Scorer, "score", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(Fault, match="out of memory"):
         train(tmp_path / "run", "budget.images=256")
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["counters"]["images"] == 256
 

@@ -381,7 +381,7 @@ def test_checkpoints_are_numbered_and_kept(tmp_path: Path) -> None:
     module.config = {}
     fit(module, Blobs(), tmp_path, Checkpoints(every_epochs=2, keep=2), max_epochs=8)
     names = sorted(f.name for f in (tmp_path / "checkpoints").iterdir())
-    assert names == ["e0006-s00000048.ckpt", "e0008-s00000064.ckpt", "last.ckpt"]
+    assert names == ["e0006-s00000048.ckpt", "e0008-s00000064.ckpt", "last.ckpt", "previous.ckpt"]
     assert read_checkpoint(tmp_path / "checkpoints" / names[0])["counters"]["epoch"] == 6
 
 

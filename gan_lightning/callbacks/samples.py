@@ -103,6 +103,7 @@ class SampleGrids(Callback):
         exhibit.save(part / name)
         for file in part.iterdir():
             file.replace(folder / file.name)
+        part.rmdir()
         for logger in ours(trainer.loggers):
             logger.show(exhibit, tag, step)
 
@@ -163,3 +164,4 @@ def save_film(folder: Path, most: int = 100) -> None:
     part.parent.mkdir(exist_ok=True)
     pictures[0].save(part, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     part.replace(folder / part.name)
+    part.parent.rmdir()

@@ -95,6 +95,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint={path}: is no JSON: {str(error)[:100]}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(about.get("config"), dict):
         raise UserError(f"checkpoint={path}: not the configuration of an exported generator")
+    if "model" not in about["config"]:
+        raise UserError(f"checkpoint={path}: its config has no model")
     check_contents(path, about)
     if about.get("weights") not in ("ema", "raw"):
         raise UserError(f"checkpoint={path}: weights must be ema or raw")
