@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import nn
@@ -234,33 +234,9 @@ def fit(
     faults.quiet_threads()
     before = stamp(folder / FOLDER / LAST)
     instantiate(settings["trainer"]).check_processes()
-    torch.manual_seed(stream_seed(settings["seed"], "initialization"))
-    data: Data = instantiate(settings["data"])
-    module: AdversarialModule = instantiate(settings["model"])
-    module.config = settings
-    data.check_model(module)
-    data.setup()  # before the folder: a file that cannot be read leaves nothing behind
-    if data.minibatch_size(1, module.step.accumulate) == 1 and any(
-        isinstance(m, nn.BatchNorm1d) for m in module.modules()
-    ):
-        raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
-    if settings["weights"] and not checkpoint:
-        fine_tune(module, Path(settings["weights"]), data)
+    data, module = built(settings, fresh=checkpoint is None)
     stored = read_checkpoint(checkpoint) if checkpoint else {}
-    if stored and "optimizer_states" not in stored:
-        raise UserError(
-            f"checkpoint={checkpoint}: has networks without optimizers and cannot be continued; "
-            "compress the run that it came from with method.images=… to train on"
-        )
-    counters = Counters(**stored["counters"]) if stored else None
-    for key, value in stored.get("data", {}).items():
-        if data.facts().get(key) != value:
-            raise UserError(f"checkpoint={checkpoint}: the {key} of its data are not those of the data now")
-    if counters and counters.phase >= len(module.phases):
-        raise UserError(
-            f"checkpoint={checkpoint}: is in phase {counters.phase + 1} of its training, and as the model is set now "
-            f"there are {len(module.phases)}; leave it as it was, or use weights=… to start a fresh run"
-        )
+    counters = counters_of(stored, checkpoint, data, module)
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
     trained = counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most))
@@ -290,11 +266,7 @@ def fit(
             if trained and saves_of(stored).get("ended"):
                 status.end(folder, "finished")
                 return 0
-            part = folder / f".{CONFIG}.part"
-            OmegaConf.save(OmegaConf.create(settings), part)
-            part.replace(folder / CONFIG)
-            if latest:
-                point_latest(folder)
+            describe(settings, folder, latest=latest)
             status.begin(folder, command, {"trial": place.trial} if place else None)
             banner(module, data, trainer, folder, counters)
         keep_memory()
@@ -309,19 +281,10 @@ def fit(
             if isinstance(strategy, PlayersStrategy):
                 strategy.finish()
         except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
-            several = isinstance(strategy, PlayersStrategy)
-            told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
-            if first:
-                faults.keep(error, told, folder)
-                with suppress(OSError):  # the folder may be what was lost
-                    status.end(folder, *state_of(told), alarms.raised)
-            if several:
-                strategy.abort(error)
-            if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
-                raise KeyboardInterrupt from None
+            told = last_words(error, trainer, folder, budget, alarms)
             if told is error:
                 raise
-            raise told from error
+            raise told from (None if isinstance(told, KeyboardInterrupt) else error)
         if first:
             state, reason = ending(budget, alarms)
             status.end(folder, state, reason, alarms.raised)
@@ -351,6 +314,71 @@ def stamp(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return about.st_ino, about.st_mtime_ns
+
+
+def built(settings: dict[str, Any], *, fresh: bool) -> tuple[Data, AdversarialModule]:
+    """The data and the module of a run. fresh: it begins, perhaps with the weights of another."""
+    torch.manual_seed(stream_seed(settings["seed"], "initialization"))
+    data: Data = instantiate(settings["data"])
+    module: AdversarialModule = instantiate(settings["model"])
+    module.config = settings
+    data.check_model(module)
+    data.setup()  # before the folder: a file that cannot be read leaves nothing behind
+    if data.minibatch_size(1, module.step.accumulate) == 1 and any(
+        isinstance(m, nn.BatchNorm1d) for m in module.modules()
+    ):
+        raise UserError("data.batch_size: batches hold 1 image and batch norm needs 2: model.generator.batch_norm=none")
+    if settings["weights"] and fresh:
+        fine_tune(module, Path(settings["weights"]), data)
+    return data, module
+
+
+def counters_of(
+    stored: dict[str, Any], checkpoint: Path | None, data: Data, module: AdversarialModule
+) -> Counters | None:
+    """Where a continued run stands; None for a fresh one. Raises UserError for what cannot go on as it is set."""
+    if not stored:
+        return None
+    if "optimizer_states" not in stored:
+        raise UserError(
+            f"checkpoint={checkpoint}: has networks without optimizers and cannot be continued; "
+            "compress the run that it came from with method.images=… to train on"
+        )
+    counters = Counters(**stored["counters"])
+    for key, value in stored.get("data", {}).items():
+        if data.facts().get(key) != value:
+            raise UserError(f"checkpoint={checkpoint}: the {key} of its data are not those of the data now")
+    if counters.phase >= len(module.phases):
+        raise UserError(
+            f"checkpoint={checkpoint}: is in phase {counters.phase + 1} of its training, and as the model is set now "
+            f"there are {len(module.phases)}; leave it as it was, or use weights=… to start a fresh run"
+        )
+    return counters
+
+
+def describe(settings: dict[str, Any], folder: Path, *, latest: bool) -> None:
+    """config.yaml, replaced at once; latest: outputs/latest becomes this run."""
+    part = folder / f".{CONFIG}.part"
+    OmegaConf.save(OmegaConf.create(settings), part)
+    part.replace(folder / CONFIG)
+    if latest:
+        point_latest(folder)
+
+
+def last_words(error: BaseException, trainer: Trainer, folder: Path, budget: Budget, alarms: Alarms) -> BaseException:
+    """Notes how a run failed, ends its other ranks, and returns what is to be raised."""
+    strategy = trainer.strategy
+    several = isinstance(strategy, PlayersStrategy)
+    told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
+    if trainer.is_global_zero:
+        faults.keep(error, told, folder)
+        with suppress(OSError):  # the folder may be what was lost
+            status.end(folder, *state_of(told), alarms.raised)
+    if several:
+        strategy.abort(error)
+    if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
+        return KeyboardInterrupt()
+    return told
 
 
 def unfinished(folder: Path) -> bool:
