@@ -167,5 +167,5 @@ def quiet_threads() -> None:
         if type(arguments.thread).__name__ != "_AsyncWriterThread" or not isinstance(arguments.exc_value, OSError):
             before(arguments)
 
-    hook.quiet = True  # type: ignore[attr-defined]
+    hook.quiet = True  # type: ignore[attr-defined]  # functions may have attributes
     threading.excepthook = hook

@@ -218,7 +218,7 @@ def fork(work: Callable[[], int], log: Path) -> int:
             os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
         code = work()
-    except BaseException:
+    except BaseException:  # whatever it is, the fork ends here
         traceback.print_exc()
     finally:
         os._exit(code)
