@@ -64,7 +64,7 @@ def test_a_second_interrupt_while_a_checkpoint_is_written(tmp_path: Path) -> Non
             time.sleep(60)
 
         torch.save = slow
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background jobs ignore it
         try:
             return run([f"hydra.run.dir={folder}", *SHORT, "trainer.max_epochs=100000", "checkpoints.every_epochs=1"])
         except KeyboardInterrupt:
