@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from gan_lightning.__main__ import main
 from tests.fake_data import write_photos
+from tests.processes import Process
 from tests.support import wait_for
 
 SMALL = ["trainer=debug", "trainer.accelerator=cpu", "model=gan", "data.image_size=16", "scores=off", "samples.count=4"]
@@ -133,9 +133,9 @@ def test_runs_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path) -> None:
     """The first one waits for the end of a step, the second does not."""
-    command = [sys.executable, "-m", "gan_lightning", *SMALL[1:3], "hydra.run.dir=run", "trainer.log_every_n_steps=1"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["-m", "gan_lightning", *SMALL[1:3], "hydra.run.dir=run", "trainer.log_every_n_steps=1"]
+    process = Process(command, tmp_path)
     wait_for(tmp_path / "run" / "metrics.csv")
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=30) in (130, -signal.SIGINT)
+    assert process.wait(30) in (130, -signal.SIGINT)

@@ -113,12 +113,13 @@ def test_a_sweep_on_two_processes_gives_every_rank_its_job(tmp_path: Path) -> No
 
 
 DYING = """
-import sys
+import functools, sys
 from gan_lightning import strategy
 from gan_lightning.__main__ import main
 
 begin = strategy.PlayersStrategy.__init__
 strategy.PlayersStrategy.__init__ = lambda self, command: begin(self, [sys.executable, "-c", "raise SystemExit(3)"])
+strategy.Watch = functools.partial(strategy.Watch, grace=0.1)
 sys.exit(main())
 """
 
@@ -129,7 +130,8 @@ def test_a_failing_rank_fails_the_run(tmp_path: Path) -> None:
     done = start(
         tmp_path, "trainer=debug", "model=gan", "trainer.accelerator=cpu", "trainer.devices=2", program=[str(program)]
     )
-    assert done.code != 0
+    assert done.code == 1
+    assert "trainer.devices: rank 1 (exit code 3) ended before the others" in done.errors
 
 
 def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
