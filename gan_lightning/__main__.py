@@ -2,11 +2,12 @@
 
 import difflib
 import importlib
+import io
 import os
 import sys
 
 from gan_lightning.clusters import let_others_speak, speaks
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, readable
 
 COMMANDS = ("train", "sample", "evaluate", "project", "prepare", "translate", "compress", "export", "report")
 
@@ -17,11 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
     0 done, 1 failed, 2 a user's mistake, 130 and 143 interrupted, 138 and 140 asked to make room (docs/clusters.md).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         return dispatch(arguments)
     except UserError as error:
         if speaks():
-            print(f"gan_lightning: {error}", file=sys.stderr)
+            print(f"gan_lightning: {readable(str(error))}", file=sys.stderr)
         let_others_speak()
         return 2
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import sys
+import warnings
 import zipfile
 from functools import lru_cache
 from pathlib import Path
@@ -147,7 +148,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         reason = damage(path)
         if not reason:
             refuse_bombs(path)
-        checkpoint = None if reason else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TorchScript's archives are another kind of file: they are refused
+            checkpoint = None if reason else torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except FileNotFoundError:
@@ -232,8 +235,9 @@ def find_checkpoint(given: Path, outputs: Path = Path("outputs"), key: str = "ch
         exported = [name for name in ("generator.onnx", "generator.pt2") if (given / name).exists()]
         said = f"holds {exported[0]}, which is not read: export with format=safetensors" if exported else ""
         raise UserError(f"{key}={given}: this folder {said or f'holds no {FOLDER}/{LAST}'}")
-    if not given.exists():
-        raise UserError(f"{key}={given}: there is no such folder or file")
+    if not given.is_file():  # a pipe would be waited for
+        reason = "is no file" if given.exists() else "there is no such folder or file"
+        raise UserError(f"{key}={given}: {reason}")
     return given
 
 

@@ -134,6 +134,8 @@ def keep(error: BaseException, told: BaseException, folder: Path) -> None:
         return
     path = folder / FILE
     try:
+        if path.is_symlink():  # of a folder that came from elsewhere
+            path.unlink()
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except OSError:
         try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from gan_lightning.clusters import slurm_job
 from gan_lightning.errors import UserError
+from gan_lightning.paths import refuse_link
 
 FILE = ".lock"
 BEAT, SILENT = 30.0, 300.0  # seconds between touches; without one for so long a process is taken for dead
@@ -27,7 +28,8 @@ def hold(folder: Path) -> Iterator[None]:
     """Raises UserError, with its number and its machine, while another process trains in `folder`; it is made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / FILE).open("a+")
+        refuse_link(folder / FILE)
+        file = (folder / FILE).open("a+", errors="replace")
     except OSError as error:
         raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
     with file:
@@ -72,7 +74,7 @@ def parsed(text: str) -> dict[str, Any]:
     """What stands in the file of another process; empty where it has ended, or was killed while it wrote."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and isinstance(found.get("pid"), int) else {}
 

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
+from gan_lightning.errors import UserError
 from gan_lightning.exhibits import Exhibit
 
 # Made when they are imported, so that no checker knows them.
@@ -57,6 +58,8 @@ def cut_events(folder: Path, sizes: dict[str, int]) -> None:
     for file in folder.glob(EVENTS):
         if file.name not in sizes:
             file.unlink()
+        elif file.is_symlink():
+            file.unlink()  # of a folder that came from elsewhere: what it leads to is not ours to cut
         elif file.stat().st_size > sizes[file.name]:  # less: the machine went down, and they are lost
             os.truncate(file, sizes[file.name])
 
@@ -152,6 +155,8 @@ class CSV(Logger):
     """`metrics.csv`: a line every `trainer.log_every_n_steps` minibatches, columns as they come.
 
     Args: as TensorBoard's; lines after `images` are removed.
+
+    Raises UserError for a file of the run that goes on which is no table of metrics.
     """
 
     def __init__(self, folder: Path, images: int | None = None) -> None:
@@ -159,6 +164,8 @@ class CSV(Logger):
         self.path = folder / "metrics.csv"
         self.images = images
         self.columns: list[str] = []
+        if images is not None:
+            self._kept()  # before anything is written: it may be no such file
 
     @property
     def name(self) -> str:
@@ -206,12 +213,18 @@ class CSV(Logger):
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            whole = [line for line in file if line.endswith("\n")]  # a machine that goes down leaves half of one
-        return [row for row in csv.DictReader(whole) if None not in row.values()]
+        try:
+            with self.path.open(newline="") as file:
+                whole = [line for line in file if line.endswith("\n")]  # a machine that goes down leaves half of one
+            return [row for row in csv.DictReader(whole) if None not in row.values()]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{self.path}: cannot be read: {error}; move it away") from None
 
     def _kept(self) -> list[dict[str, str]]:
-        return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]
+        try:
+            return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]
+        except (KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{self.path}: is no table of metrics: {str(error)[:80]}; move it away") from None
 
     def _write(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         """The whole file with these columns too, replaced at once."""

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from gan_lightning.errors import UserError
+
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux and nearly all others
 
 
@@ -24,6 +26,13 @@ def no_path(text: str) -> str:
     if len(os.fsencode(text)) > LONGEST_PATH:
         return f"has {len(os.fsencode(text)):,} bytes: at most {LONGEST_PATH:,} are possible"
     return ""
+
+
+def refuse_link(path: Path) -> None:
+    """Raises UserError where a file that is to be written in a run's folder is a link: the folder may come from
+    elsewhere, and the link lead anywhere."""
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link to {os.readlink(path)}, through which nothing is written; remove it")
 
 
 def cache_folder() -> Path:

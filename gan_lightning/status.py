@@ -94,9 +94,18 @@ def read(folder: Path) -> Status | None:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = {key: found[key] for key in Status.__dataclass_fields__ if key in found}
         status = Status(**known)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return status if status.state in get_args(State) and isinstance(status.pid, int) else None
+    return status if is_right(status) else None
+
+
+def is_right(status: Status) -> bool:
+    """Whether its parts are what they should be; the file may come from elsewhere."""
+    lists = (status.commands, status.alarms)
+    if not all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists):
+        return False
+    number = isinstance(status.pid, int) and 0 < status.pid < 2**31
+    return number and status.state in get_args(State) and isinstance(status.host, str) and isinstance(status.began, str)
 
 
 def write(folder: Path, status: Status) -> None:

@@ -1,5 +1,6 @@
 """Writes checkpoints: the last, and numbered ones every few epochs."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from gan_lightning.checkpoint import FOLDER, LAST, link, position
 from gan_lightning.divergence import check_finite
 from gan_lightning.loggers import sizes_of_events
 from gan_lightning.types import PositiveFloat, PositiveInt
+
+NAME = re.compile(r"e\d+-s\d+\.ckpt|best\.ckpt")  # of a checkpoint beside the last
 
 
 class Checkpoints(Callback):
@@ -43,6 +46,11 @@ class Checkpoints(Callback):
         return {"also": self.also, "ended": self.ended, "events": self._events}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ValueError for names that are none of a run's: they may come from elsewhere."""
+        if any(not isinstance(name, str) or not NAME.fullmatch(name) for name in state_dict["also"]):
+            raise ValueError(f"also={state_dict['also']}")
+        if any(not isinstance(size, int) or size < 0 for size in state_dict.get("events", {}).values()):
+            raise ValueError(f"events={state_dict['events']}")
         self.also = state_dict["also"]
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 from gan_lightning.budget import asked_to_end
 from gan_lightning.checkpoint import position
 from gan_lightning.data.base import Data
+from gan_lightning.data.decoding import Unreadable, why_unreadable
 from gan_lightning.data.pixels import enlarged, grid, to_float, to_picture
 from gan_lightning.data.sets import ImageSet, Indexed
 from gan_lightning.exhibits import Exhibit, PictureExhibit
@@ -157,8 +158,13 @@ def save_film(folder: Path, most: int = 100) -> None:
     ]
     pictures = []
     for frame in chosen:
-        with Image.open(frame) as picture:
-            pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
+        try:
+            with why_unreadable(), Image.open(frame, formats=["PNG"]) as picture:
+                pictures.append(picture.convert("P", palette=Image.Palette.ADAPTIVE))
+        except Unreadable:  # the folder may come from elsewhere
+            continue
+    if len(pictures) < 2:
+        return
     durations = [150] * (len(pictures) - 1) + [1500]
     part = folder / PART / "film.gif"
     part.parent.mkdir(exist_ok=True)

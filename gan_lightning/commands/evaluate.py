@@ -22,7 +22,7 @@ from gan_lightning.commands.sample import PICTURES
 from gan_lightning.config import check, compose, instantiate
 from gan_lightning.data.base import Data, say
 from gan_lightning.data.decoding import Unreadable, open_image, quiet, why_unreadable
-from gan_lightning.data.listing import hashed, is_image, walk
+from gan_lightning.data.listing import hashed, is_image, said_of_links, walk
 from gan_lightning.data.prepared import is_prepared
 from gan_lightning.draws import seed_everything, stream_seed
 from gan_lightning.errors import UserError
@@ -173,6 +173,8 @@ def files(key: str, folder: Path) -> list[Path]:
     if is_prepared(folder):
         raise UserError(f"{key}={folder}: prepared for training; folders of image files are compared")
     found = [path for path in walk(folder) if is_image(path)]
+    if line := said_of_links(folder, key):
+        say(line)
     found = [path for path in found if path.name not in PICTURES or not any(path.parent.glob("*00000.png"))]
     if not found:
         raise UserError(f"{key}={folder}: no images in it")

@@ -9,6 +9,7 @@ from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.checkpoint import find_checkpoint, read_checkpoint
 from gan_lightning.commands.train import FIXED, Settings
 from gan_lightning.config import check, completed, instantiate, override
+from gan_lightning.contents import refuse_unlike
 from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
@@ -43,11 +44,13 @@ def load_module(given: Path, config: dict[str, Any] | None = None) -> Adversaria
     path = find_checkpoint(given)
     checkpoint = read_checkpoint(path)
     stored = check(config or completed(checkpoint["config"], Settings), Settings)
+    refuse_unlike(path, stored, "alone" in checkpoint)
     module = instantiate(stored["model"])
     try:
         module.load_state_dict(fill(module, checkpoint, path) if "alone" in checkpoint else checkpoint["state_dict"])
     except (RuntimeError, OverflowError) as error:
-        raise UserError(f"checkpoint={path}: its weights do not fit its networks: {str(error)[:200]}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint={path}: its weights do not fit its networks: {reason}") from None
     module.config = stored
     if "alone" in checkpoint:  # it has nothing that a rule keeps of its training
         AdversarialModule.on_load_checkpoint(module, checkpoint)

@@ -17,10 +17,10 @@ from gan_lightning.commands.loading import choose_device, load_module, split_arg
 from gan_lightning.commands.pictures import show
 from gan_lightning.commands.sample import chosen_classes, output_folder
 from gan_lightning.config import check, compose, instantiate
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.base import ImageData, say
 from gan_lightning.data.decoding import Decoder, Unreadable, quiet
 from gan_lightning.data.image_folder import ImageFolder
-from gan_lightning.data.listing import is_image, walk
+from gan_lightning.data.listing import is_image, said_of_links, walk
 from gan_lightning.data.pixels import save_image, to_float
 from gan_lightning.errors import UserError
 from gan_lightning.films import Video, check_video, save_film
@@ -133,6 +133,8 @@ def inputs(given: Path) -> list[Path]:
         found = [path for path in walk(given) if is_image(path)]
         if not found:
             raise UserError(f"input={given}: no images in it")
+        if line := said_of_links(given, "input"):
+            say(line)
         return found
     if not given.exists():
         raise UserError(f"input={given}: there is no such file or folder")

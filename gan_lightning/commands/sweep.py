@@ -44,7 +44,7 @@ from gan_lightning.data.base import Data
 from gan_lightning.errors import UserError
 from gan_lightning.locks import lock
 from gan_lightning.metrics.scoring import Scorer
-from gan_lightning.paths import expand
+from gan_lightning.paths import expand, refuse_link
 from gan_lightning.sweeps.gpus import claim
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def job(config: DictConfig) -> None:
     plain = plain_container(config)
     command = status.command_line([as_typed(text, plain, Settings) for text in job_config.overrides.task])
     if place:
+        refuse_link(folder / OUTPUT)
         with (folder / OUTPUT).open("a", encoding="utf-8") as file, redirect_stdout(file):
             try:
                 start(settings, folder, command, place)
@@ -151,6 +152,7 @@ def search(arguments: list[str], config: DictConfig, first: list[str], settings:
         space = read_space([text for text in in_grammar if not is_hydras(text)], loader)
         whole, launcher = launcher_of(in_grammar, folder, loader)
     with one_at_a_time(folder):
+        refuse_link(folder / "multirun.yaml")
         searcher.begin(folder, space, default_of(space, first), objective)
         OmegaConf.save(whole, folder / "multirun.yaml")
         try:

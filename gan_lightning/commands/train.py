@@ -35,6 +35,7 @@ from gan_lightning.config import (
     override,
 )
 from gan_lightning.config.containers import pick
+from gan_lightning.contents import check_callbacks, check_progress, refuse_unlike
 from gan_lightning.data.base import Data
 from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
@@ -162,7 +163,7 @@ def check_model(module: AdversarialModule, node: dict[str, Any], data: Data) -> 
 
 def keep_places(data: dict[str, Any]) -> None:
     """Makes the paths of a data node absolute: a run can be continued from any working directory."""
-    for key in ("root", "root_a", "root_b", "test", "parameters"):
+    for key in ("root", "root_a", "root_b", "test", "parameters", "mask_root"):
         if data.get(key):
             data[key] = str(expand(data[key]).absolute())
     if data.get("cache", False) not in ("auto", "off", False):
@@ -179,7 +180,8 @@ def start(settings: dict[str, Any], folder: Path, command: str, place: Place | N
         teacher["teacher"] = str(expand(teacher["teacher"]).absolute())
     last = newest(folder)
     if last:
-        stored = read_checkpoint(last)["config"]
+        check_progress(last, checkpoint := read_checkpoint(last))
+        stored = checkpoint["config"]
         stored["data"].setdefault("classes", settings["data"].get("classes"))  # which older versions did not say
         for key in FIXED:
             if pick(stored, key) != pick(settings, key):
@@ -196,13 +198,16 @@ def resume(given: Path, arguments: list[str], command: str) -> int:
     checkpoint = read_checkpoint(file)
     if "alone" in checkpoint:
         raise UserError(f"checkpoint={given}: an exported generator alone, with nothing to go on from; use weights=…")
-    settings = checked(check(override(checkpoint["config"], arguments, Settings, FIXED), Settings), fresh=False)
+    check_progress(file, checkpoint)
+    settings = check(override(checkpoint["config"], arguments, Settings, FIXED), Settings)
+    refuse_unlike(file, settings, alone=False)
+    checked(settings, fresh=False)
     folder = run_folder(file)
     last = newest(folder)
     if not (folder / CONFIG).exists():
         clusters.check_same_folder(given)
         folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
-    elif last and read_checkpoint(last)["counters"]["images"] > checkpoint["counters"]["images"]:
+    elif last and read_checkpoint(last)["counters"].get("images", 0) > checkpoint["counters"]["images"]:
         clusters.check_same_folder(given)
         folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
     return fit(settings, folder, file, command=command)
@@ -245,6 +250,8 @@ def fit(
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
         return 0
     callbacks, scores, alarms = build_callbacks(settings, data, module, budget, place)
+    if checkpoint:
+        check_callbacks(checkpoint, stored, callbacks)
     seen = counters.images if counters else None
     trainer = instantiate(settings["trainer"]).build(
         folder,
@@ -297,7 +304,7 @@ def prepare(folder: Path, checkpoint: Path | None, stored: dict[str, Any], ended
 
     stored: what the checkpoint holds. ended: no step is left, but the run was killed in its end.
     """
-    for pattern in (".*.part", "*.part", f"{FOLDER}/.*.part", f"{SAMPLES}/{PART}/*"):  # halves of files
+    for pattern in (".*.part", "metrics.part", "scores.part", f"{FOLDER}/.*.part", f"{SAMPLES}/{PART}/*"):  # halves
         for part in folder.glob(pattern):
             part.unlink()
     if checkpoint:

@@ -15,9 +15,10 @@ from torch import Tensor
 from gan_lightning.commands.loading import choose_device, load_module, split_arguments, stored_config
 from gan_lightning.commands.spoken import converted, read_sound, save_sound, spoken_data
 from gan_lightning.config import check, compose
+from gan_lightning.data.base import say
 from gan_lightning.data.decoding import Unreadable, open_image, open_upright, quiet, why_unreadable
 from gan_lightning.data.inpainting_folder import HOLE
-from gan_lightning.data.listing import is_image, walk
+from gan_lightning.data.listing import is_image, said_of_links, walk
 from gan_lightning.data.pixels import save_image, to_float
 from gan_lightning.data.translation import listed
 from gan_lightning.data.wav import is_sound
@@ -119,6 +120,8 @@ def destinations(given: Path, output: Path | None, sounds: bool = False) -> list
     noun, suffix, wanted = ("sounds", ".wav", is_sound) if sounds else ("images", ".png", is_image)
     if source.is_dir():
         files = [file for file in walk(source) if wanted(file)]
+        if line := said_of_links(source, "input"):
+            say(line)
         named = source if source.name not in ("", "..") else Path(os.path.abspath(source))
         root = expand(output) if output else named.parent / f"{named.name}_translated"
         if Path(os.path.realpath(root)).is_relative_to(os.path.realpath(source)):

@@ -10,6 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lightning.config.messages import shorten
 from gan_lightning.errors import UserError
 
+MISSING = re.compile(r"Interpolation key '[^']+' not found")
+
 
 def plain_container(config: DictConfig) -> dict[str, Any]:
     """Plain containers in which interpolations are still text."""
@@ -31,8 +33,19 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             reason = str(error.msg or error)
             if lacking := re.search(r"Interpolation key '(data\.\w+)' not found", reason):
                 reason = f"needs {lacking[1]}, which this data does not have: the model is for another kind of data"
-            raise UserError(shorten(f"{error.full_key or key}: {reason}".partition("\n")[0])) from error
+            typed = said_at(plain_container(config), lacking[0]) if (lacking := MISSING.match(reason)) else None
+            raise UserError(shorten(f"{typed or error.full_key or key}: {reason}".partition("\n")[0])) from error
     return resolved
+
+
+def said_at(value: Any, message: str, key: str = "") -> str | None:
+    """The key, with its value, that holds the interpolation which OmegaConf's message is about: it may name another,
+    which follows that."""
+    if isinstance(value, Mapping):
+        found = (said_at(child, message, f"{key}.{name}" if key else str(name)) for name, child in value.items())
+        return next((one for one in found if one), None)
+    name = message.split("'")[1]
+    return f"{key}={value}" if isinstance(value, str) and value == f"${{{name}}}" else None
 
 
 def as_config(config: Mapping[str, Any]) -> DictConfig:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from gan_lightning.data.pixels import grid, panels, save_image, to_float, to_pixels
 from gan_lightning.data.sets import ImageSet, Indexed, Minibatches, Resident, as_it_is, rows_of
 from gan_lightning.draws import generator
-from gan_lightning.errors import UserError
+from gan_lightning.errors import UserError, readable
 from gan_lightning.exhibits import Exhibit, PictureExhibit
 from gan_lightning.speed import minibatches_per_batch
 from gan_lightning.steps import Step
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 @rank_zero_only
 def say(message: str) -> None:
     """One line of warning, from one rank."""
-    log.warning(message)
+    log.warning(readable(message))
 
 
 def make_no_room(worker: int) -> None:

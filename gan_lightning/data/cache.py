@@ -28,6 +28,7 @@ from gan_lightning.data.sets import InMemory
 from gan_lightning.locks import lock
 
 BLOCK, MOST = 2**25, 4096  # bytes of pixels and images that are decoded before they are written
+PARTS = "[0-9a-f]" * 24 + ".*.part"  # other names are somebody else's
 PATIENCE, DAY = 10.0, 86400.0  # seconds: between two lines about the work; after which a part is nobody's
 Decode = Callable[[Sequence[Path]], tuple[NDArray[np.uint8], dict[int, str]]]  # pixels, and reasons by index
 
@@ -107,7 +108,7 @@ class Cache:
         ) as held:
             if held and (unreadable := self.find()) is not None:
                 return unreadable
-            for part in self.folder.glob("*.part"):  # left by killed processes
+            for part in self.folder.glob(PARTS):  # left by killed processes
                 with suppress(FileNotFoundError):  # just finished
                     if (held and part.name.startswith(self.key)) or part.stat().st_mtime < time.time() - DAY:
                         part.unlink()

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gan_lightning.data.base import say
 from gan_lightning.data.cache import fingerprint
 from gan_lightning.data.decoding import Decoder, Unreadable, Zipped, open_image, open_upright
 from gan_lightning.data.jittered_folder import JitteredFolder
@@ -166,6 +167,8 @@ class InpaintingFolder(Inpainting, JitteredFolder):
         return MaskDecoder(plain.size, plain.channels + 1, plain.fit, plain.resample, stamp, found)
 
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        if self.mask_root is not None and (line := Folder(self.mask_root, "data.mask_root").links()):
+            say(line)
         train, held_out, classes = super().load()
         if self.drawn:
             return *self.with_holes(train, held_out), classes

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gan_lightning.data.base import say
 from gan_lightning.data.cache import fingerprint
 from gan_lightning.data.decoding import Decoder, Unreadable, Zipped, open_image
 from gan_lightning.data.jittered_folder import JitteredFolder
@@ -110,6 +111,8 @@ class PairedFolder(Translation, JitteredFolder):
         return PairDecoder(size, both, self.decoder.fit, self.decoder.resample, given, swapped, stamp, found)
 
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
+        if self.root_b is not None and (line := Folder(self.root_b, "data.root_b").links()):
+            say(line)
         train, held_out, classes = super().load()
         return Pairs(train, self.channels), Pairs(held_out, self.channels), classes
 

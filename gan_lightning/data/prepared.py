@@ -76,15 +76,22 @@ def load(root: Path, labels: bool) -> tuple[Sharded, NDArray[np.float64], list[s
     """All images in the order of training, their numbers (N,) (`listing.hashed`), and the names of the classes."""
     index = read_index(root)
     label, number = (small_file(root / name, index) for name in (LABELS_FILE, NUMBERS_FILE))
+    if label.dtype.kind != "i" or number.dtype.kind != "f" or label.ndim != 1 or label.shape != number.shape:
+        raise UserError(f"data.root={root}: {LABELS_FILE} and {NUMBERS_FILE} are not those of images")
+    if len(label) and not label.max() < max(len(index["classes"]), 1):
+        raise UserError(f"{root / LABELS_FILE}: has class {label.max()}, and {INDEX} names {len(index['classes'])}")
     files = [root / name for name in index["files"] if name.startswith("shard_")]
     rows = torch.from_numpy(label >= 0).nonzero().flatten()
     found = torch.from_numpy(label)[rows]
     size = index["images_per_shard"]
     try:
         whole = Sharded(files, size, rows, found if labels else torch.zeros_like(found))
-        lengths = [len(shard) for shard in whole.shards]
-    except (OSError, ValueError) as error:
-        raise UserError(f"data.root={root}: a shard is damaged or missing: {error}") from None
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"data.root={root}: a shard is damaged or missing: {reason}") from None
+    side = index["settings"].get("data.image_size")
+    shape = (index["settings"].get("data.channels"), side, side)
+    lengths = [len(shard) for shard in whole.shards if shard.dtype == torch.uint8 and tuple(shard.shape[1:]) == shape]
     if lengths != [min(size, len(label) - first) for first in range(0, len(label), size)]:
         raise UserError(f"data.root={root}: its shards are not those of {INDEX}")
     if index["left_out"]:
@@ -100,3 +107,7 @@ def small_file(path: Path, index: dict[str, Any]) -> NDArray[Any]:
         return np.load(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, EOFError, MemoryError) as error:  # a digest that fits says nothing of where both come from
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read: {str(error).partition(chr(10))[0]}") from None

@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gan_lightning.data.base import say
 from gan_lightning.data.decoding import Decoder, Unreadable, Zipped, open_image, quiet
 from gan_lightning.data.image_folder import threads
 from gan_lightning.data.jittered_folder import split
@@ -198,6 +199,8 @@ class SuperResolutionFolder(SuperResolution):
 
     def sources(self) -> tuple[Sequence[Source], Sequence[Source]]:
         self.check()
+        if line := self.folder.links():
+            say(line)
         train, held_out = split(self.folder.names(), self.root, self.held_out_fraction)
         names = [*train, *held_out]
         decoder = WholeDecoder(0, self.channels, "crop", "bicubic")

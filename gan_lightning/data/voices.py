@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gan_lightning.data.base import say
 from gan_lightning.data.image_folder import held_out_count
 from gan_lightning.data.inversion import MelScale, mel_levels, mel_sounds
-from gan_lightning.data.listing import hashed
+from gan_lightning.data.listing import hashed, said_of_links
 from gan_lightning.data.pixels import grid, panels, to_picture
 from gan_lightning.data.sets import ImageSet, InMemory
 from gan_lightning.data.translation import Pairs, Translation, Unpaired
@@ -233,6 +234,9 @@ class Voices(SpokenPictures):
 
     def load(self) -> tuple[ImageSet, ImageSet, list[str]]:
         self.check()
+        for folder, key in dict.fromkeys((folder, key) for folder, key, _ in self.parts):
+            if line := said_of_links(folder, key):
+                say(line)
         (train_a, held_out_a), (train_b, held_out_b) = (
             [InMemory(self.stored(self.pictures_of(self.heard(part, names)))) for names in self.recordings(part)]
             for part in (0, 1)

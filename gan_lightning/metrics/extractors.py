@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_lightning.contents import refuse_bombs
 from gan_lightning.data.pixels import resize, to_float
 from gan_lightning.errors import UserError
 from gan_lightning.metrics.classifiers import DigitsClassifier, ObjectsClassifier, SpokenDigitsClassifier, at_rate
@@ -104,10 +105,11 @@ def load_extractor(name: str, weights: Path | None = None) -> Extractor:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A state dict from a file; nothing is unpickled."""
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: no such file of weights")
     try:
+        refuse_bombs(path)
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of weights") from None
     except Exception as error:  # damaged files raise almost anything
         raise UserError(f"{path}: not a state dict that can be read: {str(error)[:120]}") from None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):

@@ -12,6 +12,7 @@ from typing import Any
 from gan_lightning.data.base import say
 from gan_lightning.errors import UserError
 from gan_lightning.locks import lock
+from gan_lightning.paths import refuse_link
 
 FILE = "scores.jsonl"
 
@@ -62,6 +63,7 @@ def append(path: Path, records: list[Record]) -> None:
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """No other process adds to the file or replaces it meanwhile; it is there then."""
+    refuse_link(path)
     if os.name == "nt":  # there are no such locks, and what is open cannot be replaced
         yield
         return
@@ -73,7 +75,8 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a process that was killed may have left half of one. Raises UserError if unreadable."""
+    """Every whole line that is a record; a process that was killed may have left half of one. Raises UserError if
+    unreadable."""
     try:
         text = path.read_text() if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
@@ -81,10 +84,21 @@ def lines(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in text.splitlines():
         try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            say(f"{path}: half a line passed over: {line[:40]}")
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if is_record(record):
+            found.append(record)
+        else:
+            say(f"{path}: half a line passed over: {line[:40]!r}")
     return found
+
+
+def is_record(line: Any) -> bool:
+    """Whether a line has what others are told by; the file may come from elsewhere."""
+    if not isinstance(line, dict) or not (isinstance(line.get("metric"), str) and isinstance(line.get("source"), str)):
+        return False
+    return isinstance(line.get("images"), int) and isinstance(line.get("value"), int | float | None)
 
 
 def forget_after(path: Path, images: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.contents import refuse_bombs
 from gan_lightning.draws import generator
 from gan_lightning.errors import UserError
 
@@ -77,13 +78,14 @@ class OracleLSTM(nn.Module):
         try:
             if not path.is_file():
                 raise UserError(f"{path}: there is no such file")
+            refuse_bombs(path, key="", packed=True)
             with np.load(path, allow_pickle=False) as file:
                 if missing := [key for key in KEYS if key not in file]:
                     raise UserError(f"{path}: has no {missing[0]}; an oracle's parameters are {', '.join(KEYS)}")
                 found = {key: np.asarray(file[key]) for key in KEYS}
         except UserError:
             raise
-        except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{path}: cannot be read as an .npz of numbers: {reason[:150]}") from None
         if found["embedding"].ndim != 2 or found["W_vocab"].ndim != 2:

@@ -34,7 +34,11 @@ class Space:
     fixed: list[str]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The arguments of a trial, in Hydra's grammar."""
+        """The arguments of a trial, in Hydra's grammar. Raises UserError for values that the space does not have: the
+        study's file may come from elsewhere, and what is typed into Hydra may lead to files."""
+        for key, distribution in self.searched.items():
+            if not possible(distribution, values.get(key)):
+                raise UserError(f"hydra.sweep.dir: its study has {key}={str(values.get(key))[:80]!r}: not searched")
         return [*self.fixed, *(f"{key}={in_grammar(values[key])}" for key in self.searched)]
 
     def grid(self) -> list[dict[str, Any]]:
@@ -125,6 +129,13 @@ def every(key: str, distribution: BaseDistribution) -> list[Any]:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     count = round((distribution.high - distribution.low) / step) + 1
     return [distribution.low + index * step for index in range(count)]
+
+
+def possible(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution has a value of a trial."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return held(distribution, value) is not None
 
 
 def held(distribution: BaseDistribution, value: Any) -> Any:

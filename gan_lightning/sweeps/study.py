@@ -67,12 +67,12 @@ def begin(folder: Path, facts: Mapping[str, Any], first: Sequence[Mapping[str, A
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = storage(folder)
-    before = next((one.user_attrs for one in optuna.get_all_study_summaries(place) if one.study_name == NAME), None)
+    before = begun(folder, place)
     if before is not None and "facts" not in before:  # killed while it was made
         optuna.delete_study(study_name=NAME, storage=place)
     elif before is not None:
         study = optuna.load_study(study_name=NAME, storage=place)
-        before = before["facts"]
+        before = before["facts"] if isinstance(before["facts"], dict) else {}
         for key, value in facts.items():
             if before.get(key) != value:
                 raise UserError(
@@ -86,6 +86,20 @@ def begin(folder: Path, facts: Mapping[str, Any], first: Sequence[Mapping[str, A
         study.enqueue_trial(dict(values))
     study.set_user_attr("facts", dict(facts))  # last: a study without them is made again
     return study
+
+
+def begun(folder: Path, place: RDBStorage) -> dict[str, Any] | None:
+    """What a sweep's file keeps of the study in it; None: there is none. Raises UserError for a file that cannot be
+    read; it may come from elsewhere."""
+    try:
+        for one in optuna.get_all_study_summaries(place):
+            if one.study_name == NAME:
+                list(optuna.load_study(study_name=NAME, storage=place).trials)
+                return one.user_attrs
+    except Exception as error:  # a damaged file can raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{folder / FILE}: cannot be used: {reason[:150]}") from None
+    return None
 
 
 def live(study: optuna.Study, number: int) -> Trial:
@@ -160,6 +174,7 @@ def write_table(study: optuna.Study, folder: Path) -> None:
     keys = sorted({key for trial in study.trials for key in trial.params})
     objective = study.user_attrs["facts"]["objective"]
     part = folder / f".{TABLE}.part"
+    part.unlink(missing_ok=True)  # of a killed process, or a link
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "state", objective, "std", *(key.lstrip("+") for key in keys), "reason"])

@@ -10,9 +10,10 @@ import pytest
 
 from gan_lightning.__main__ import main
 from gan_lightning.commands import train
-from tests.attacks.wrong_values import Case, quick_cases, some_cases
+from tests.attacks.wrong_values import Case, all_cases, quick_cases
 
 LONGEST = 420  # characters of a message
+PARTS = 24  # of all cases, so that several processes share them
 
 
 def rarely(values: Iterable[Any], quick: int) -> list[Any]:
@@ -74,8 +75,15 @@ def test_some_wrong_values(place: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.slow
-def test_many_wrong_values(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refuse_all(some_cases(2000, seed=1), place, capsys)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_wrong_value(part: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refuse_all(all_cases()[part::PARTS], place, capsys)
+
+
+def test_what_is_named_is_what_was_typed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the key that follows it."""
+    arguments = ["data=image_folder", "model=dcgan", "data.root=nowhere", "data.labels=${nope}"]
+    assert complaint((arguments, "data.labels"), place, capsys) == ""
 
 
 def test_a_run_that_would_begin_is_found_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

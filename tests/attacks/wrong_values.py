@@ -138,7 +138,8 @@ def of_places() -> Iterator[Case]:
         for command in COMMANDS:
             if "checkpoint=nowhere" in NEEDED[command] and command != "project":  # which looks for its input first
                 yield given(command, "checkpoint", place)
-        yield given("project", "input", place)
+        if place != "/proc/self/mem":  # which is there
+            yield given("project", "input", place)
         yield given("prepare", "data.root", place)
         yield given("report", "runs", place)
         yield ["evaluate", f"real={place}", "fake=nowhere"], "real"
@@ -157,13 +158,6 @@ def all_cases() -> list[Case]:
     found = [case for command in COMMANDS for case in of_command(command)]
     found += [*of_data(), *of_places(), *of_sweeps()]
     return sorted({" ".join(arguments): (arguments, key) for arguments, key in found}.values())
-
-
-def some_cases(count: int, seed: int = 0) -> list[Case]:
-    """So many of them."""
-    cases = all_cases()
-    random.Random(seed).shuffle(cases)
-    return cases[:count]
 
 
 def quick_cases(each: int, seed: int = 0) -> list[Case]:

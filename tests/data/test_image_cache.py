@@ -280,7 +280,11 @@ def test_an_interrupted_build_leaves_nothing(photos: Path, images: Path, monkeyp
 
 def test_what_killed_runs_leave_is_removed(photos: Path, images: Path) -> None:
     loaded(photos)
-    own, others, alive = kept(images).with_suffix(".1.part"), images / "other.2.part", images / "other.3.part"
+    own, others, alive = (
+        kept(images).with_suffix(".1.part"),
+        images / f"{'0' * 24}.2.part",
+        images / f"{'0' * 24}.3.part",
+    )
     for part in (own, others, alive):
         part.write_bytes(b"half")
     os.utime(others, (0, time.time() - 2 * caching.DAY))
