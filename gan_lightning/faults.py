@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from gan_lightning.checkpoint import FOLDER, LAST
+from gan_lightning.clusters import speaks
 from gan_lightning.divergence import Diverged
 from gan_lightning.errors import UserError
 
@@ -27,11 +28,20 @@ FORBIDDEN = (errno.EACCES, errno.EPERM)
 NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (is killed by signal: [\w ]+|exited unexpectedly)")
 NUMBERED = re.compile(r"(?:\[Errno|\(os error) (\d+)[\])]")  # in the text alone: of a worker, or of safetensors
+NAMED = re.compile(r"\[Errno \d+\] [^\n]*?: '([^'\n]+)'")  # the file, in what a worker of the loader sends
 OTHER_RANK = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Broken pipe")
 
 
 class Fault(RuntimeError):
     """The machine failed, not the program: the message is one line. Exit code 1."""
+
+
+class Lost(Fault):
+    """Another process of the run is no more. said: it has told by itself why."""
+
+    def __init__(self, text: str, *, said: bool = False) -> None:
+        super().__init__(text)
+        self.said = said
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -58,9 +68,10 @@ def explain(error: BaseException, folder: Path | None = None) -> str | None:
         )
     if isinstance(error, RuntimeError) and (found := WORKER.search(text)):
         way = found[2].removeprefix("is ").replace("signal: ", "signal ").strip(" .")
+        cut = ", or a file that it had mapped was cut short" if "Bus error" in way else ""
         return (
             f"data.workers: a worker of the loader (pid {found[1]}) was lost: {way}. "
-            "Perhaps memory was short: lower data.workers or data.batch_size"
+            f"Perhaps memory was short: lower data.workers or data.batch_size{cut}"
         )
     if "does not have a deterministic implementation" in text:
         return (
@@ -79,6 +90,8 @@ def of_disk(error: BaseException, folder: Path | None) -> str | None:
         if number in DISK or number in FORBIDDEN or gone:
             assert number is not None
             file = getattr(one, "filename", None)
+            if file is None and "DataLoader worker" in str(one):  # of the data, which is not in the run's folder
+                file = named[1] if (named := NAMED.search(str(one))) else "the data"
             place = folder if gone or file is None else file if isinstance(file, int) else os.fsdecode(file)
             return f"{place or 'the disk'}: {os.strerror(number)}"
     if isinstance(error, OSError) and "encoder error" in str(error):  # Pillow's, which has no number
@@ -86,13 +99,18 @@ def of_disk(error: BaseException, folder: Path | None) -> str | None:
     return None
 
 
-def of_ranks(error: BaseException, rank: int, ended: Callable[[], dict[int, int]]) -> str | None:
-    """Whether a rank failed because another is no more. ended: gives the exit codes that are known, by rank."""
+def of_ranks(error: BaseException, rank: int, ended: Callable[[], dict[int, int]]) -> tuple[str, bool] | None:
+    """Whether a rank failed because another is no more, and whether that one has said why.
+
+    ended: gives the exit codes that are known, by rank.
+    """
     if not isinstance(error, RuntimeError) or not any(part in str(error) for part in OTHER_RANK):
         return None
-    if lost := [f"rank {number} ({how(code)})" for number, code in ended().items() if code]:
-        return f"trainer.devices: {' and '.join(lost)} ended before the others, and they cannot go on"
-    return f"trainer.devices: rank {rank} lost the other processes of the run, and cannot go on"
+    if lost := {number: code for number, code in ended().items() if code}:
+        names = " and ".join(f"rank {number} ({how(code)})" for number, code in lost.items())
+        said = any(code > 0 for code in lost.values())  # of a signal it is negative
+        return f"trainer.devices: {names} ended before the others, and they cannot go on", said
+    return f"trainer.devices: rank {rank} lost the other processes of the run, and cannot go on", False
 
 
 def how(code: int) -> str:
@@ -119,12 +137,17 @@ def as_told(
         return UserError(words)
     if isinstance(error, UserError | Diverged | KeyboardInterrupt):
         return error
-    reason = of_ranks(error, rank, ended) or explain(error, folder)
+    lost = of_ranks(error, rank, ended)
+    reason = lost[0] if lost else explain(error, folder)
     if reason is None:
         return error
-    if not (folder / FOLDER / LAST).exists():
-        return Fault(f"{reason}. Nothing was saved before")
-    return Fault(f"{reason}. What was saved before is whole: checkpoint={folder} goes on from there")
+    if not folder.exists():
+        saved = "What was saved there is gone with it"
+    elif (folder / FOLDER / LAST).exists():
+        saved = f"What was saved before is whole: checkpoint={folder} goes on from there"
+    else:
+        saved = "Nothing was saved before"
+    return Lost(f"{reason}. {saved}", said=lost[1]) if lost else Fault(f"{reason}. {saved}")
 
 
 def keep(error: BaseException, told: BaseException, folder: Path) -> None:
@@ -146,6 +169,8 @@ def keep(error: BaseException, told: BaseException, folder: Path) -> None:
 
 def tell(error: Exception) -> None:
     """Prints what ended a command: one line of a fault; of a bug the lines of this project, without its libraries'."""
+    if (isinstance(error, Lost) and error.said) or (isinstance(error, Diverged) and not speaks()):
+        return  # that rank's own line says more; all ranks diverge together
     line = explain(error)
     if line is not None:
         print(f"gan_lightning: {line}", file=sys.stderr)
@@ -160,10 +185,19 @@ def tell(error: Exception) -> None:
 
 
 def quiet_threads() -> None:
-    """TensorBoard's writing thread prints what it raises; the next line of metrics raises it again, for us to tell."""
+    """TensorBoard's writing thread prints what it raises; the next line of metrics raises it again, for us to tell.
+
+    So is the loss of a loader's worker, which a signal tells wherever the process is just then, by the next batch.
+    """
     if getattr(threading.excepthook, "quiet", False):
         return
-    before = threading.excepthook
+    before, unraisable = threading.excepthook, sys.unraisablehook
+
+    def ignored(arguments: Any) -> None:
+        if not isinstance(arguments.exc_value, RuntimeError) or not WORKER.search(str(arguments.exc_value)):
+            unraisable(arguments)
+
+    sys.unraisablehook = ignored
 
     def hook(arguments: Any) -> None:
         if type(arguments.thread).__name__ != "_AsyncWriterThread" or not isinstance(arguments.exc_value, OSError):

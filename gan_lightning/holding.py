@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,21 @@ def hold(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_link(folder / FILE)
-        file = (folder / FILE).open("a+", errors="replace")
+        file = (folder / FILE).open("a+b", buffering=0)  # what cannot be written is not tried again when it is closed
     except OSError as error:
         raise UserError(f"hydra.run.dir={folder}: {error.strerror}") from None
     with file:
         locked = try_lock(file)
         file.seek(0)
-        holder = parsed(file.read())
+        holder = parsed(file.read().decode(errors="replace"))
         if locked is False or (locked is None and at_work(holder, folder)):
             raise UserError(refusal(folder, holder, locked))
         file.truncate(0)  # it is written at its end
-        file.write(json.dumps(me()))
-        file.flush()
+        try:
+            file.write(json.dumps(me()).encode())
+        except OSError as error:
+            error.filename = str(folder / FILE)
+            raise
         over = threading.Event()
         if locked is None:
             threading.Thread(target=beat, args=(folder / FILE, over), daemon=True).start()
@@ -48,7 +51,8 @@ def hold(folder: Path) -> Iterator[None]:
             yield
         finally:
             over.set()
-            file.truncate(0)
+            with suppress(OSError):  # a disk that fails has ended the run, and that is told already
+                file.truncate(0)
 
 
 def try_lock(file: Any) -> bool | None:

@@ -1,17 +1,20 @@
 """Another rank of a run: `python -m gan_lightning.rank <config.yaml> [checkpoint]`; started by the first, not typed."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+SHORT = 2.0  # seconds in which the first rank may say the same, and end this one
+
 
 def main() -> int:
     from gan_lightning.commands.train import Settings, fit
     from gan_lightning.config import check
-    from gan_lightning.faults import tell
-    from gan_lightning.watching import watch_parent
+    from gan_lightning.faults import Lost, tell
+    from gan_lightning.watching import GRACE, watch_parent
 
     watch = watch_parent()
     config = Path(sys.argv[1])
@@ -20,6 +23,9 @@ def main() -> int:
     try:
         return fit(check(stored, Settings), config.parent, checkpoint)
     except Exception as error:
+        deadline = time.monotonic() + (GRACE if isinstance(error, Lost) else SHORT)
+        while time.monotonic() < deadline and not watch.lost():
+            time.sleep(0.05)
         tell(error)
         return 1
     finally:

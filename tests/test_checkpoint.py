@@ -24,6 +24,7 @@ class Bomb:
 
 
 def write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     AtomicCheckpointIO().save_checkpoint(content, path)
     return path
 

@@ -2,7 +2,11 @@
 
 import csv
 import errno
+import io
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +15,25 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from benchmarks.reliability import faults as real
 from gan_lightning import faults, status, watching
 from gan_lightning.__main__ import main
 from gan_lightning.adversarial import AdversarialModule
+from gan_lightning.budget import Budget
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.data.base import ImageData
+from gan_lightning.data.decoding import Decoder
+from gan_lightning.data.digits import Digits
+from gan_lightning.divergence import Diverged
 from gan_lightning.errors import UserError
 from gan_lightning.faults import Fault, explain
+from gan_lightning.holding import hold
 from gan_lightning.loggers import CSV
+from gan_lightning.metrics import scoring
+from gan_lightning.unheard import unheard
 
 SMALL = ["model=gan", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "data.batch_size=32"]
 SMALL += ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false", "scores=off"]
@@ -152,16 +164,80 @@ def test_a_bug_keeps_its_traceback_without_that_of_the_libraries(
         main([f"checkpoint={begun}", "budget.images=1280"])
 
 
+FIRST = {  # who notices it
+    "metrics": ["samples.every_images=100000"],
+    "samples": ["logger.csv=null"],
+    "checkpoints": ["logger.csv=null", "samples.every_images=100000", "checkpoints.every_minutes=0.0001"],
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
 def test_a_folder_that_is_gone_is_not_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
     play(lambda module, batch: folder.exists() and folder.rename(tmp_path / "elsewhere"))(monkeypatch)
-    assert main([*SMALL, "samples.every_images=100000", f"hydra.run.dir={folder}"]) == 1
+    assert main([*SMALL, *FIRST[first], f"hydra.run.dir={folder}"]) == 1
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1
-    assert f"{folder}: No such file or directory" in said[0]
+    assert f"{folder}: No such file or directory. What was saved there is gone with it" in said[0]
     assert not folder.exists()
+
+
+def test_a_divergence_after_an_interrupt_is_no_interrupt(
+    begun: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(module: Any, batch: Any) -> None:
+        spoil_weights(module, batch)
+        next(one for one in module.trainer.callbacks if isinstance(one, Budget))._interrupt(signal.SIGINT, None)
+
+    play(interrupt)(monkeypatch)
+    assert main([f"checkpoint={begun}", "budget.images=12800"]) == 1  # and not 130: nothing was saved
+    assert "diverged" in capfd.readouterr().err
+    ended = status.read(begun)
+    assert ended
+    assert ended.state == "diverged"
+
+
+def test_a_full_disk_under_the_cache_of_features_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def half(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(scoring, "save_file", half)
+    data = Digits(image_size=16, channels=1, batch_size=32, seed=0)
+    data.setup()
+    settings = scoring.ScoreSettings(names=["diversity"], samples=64, real_samples=64, cache=tmp_path, force=True)
+    assert len(scoring.Scorer(settings, data).real.features) == 64
+    (line,) = caplog.messages
+    assert line.startswith(f"scores.cache={tmp_path}: features of real images are not kept there: ")
+    assert "No space left on device" in line
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_nobody_has_to_hear_a_run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as out:  # whose end flushes it once more
+        monkeypatch.setattr("sys.stdout", out)
+        with unheard():
+            for _ in range(3):
+                print("epoch", flush=True)
+        assert sys.stdout is out
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "gan_lightning: standard output cannot be written to (Broken pipe); the run goes on without it"
+
+
+def test_a_disk_that_cannot_free_the_lock_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.FileIO):
+        def truncate(self, size: int | None = None) -> int:
+            return full() if self.tell() else super().truncate(size)  # once something was written
+
+    monkeypatch.setattr(Path, "open", lambda self, *how, **named: Failing(self, "a+"))
+    with pytest.raises(Fault, match="first"), hold(tmp_path):
+        raise Fault("first")
 
 
 WORKER_KILLED = "DataLoader worker (pid 123) is killed by signal: Killed. "
@@ -206,6 +282,18 @@ def test_bugs_are_no_faults(error: Exception, tmp_path: Path) -> None:
     assert explain(error, tmp_path) is None
 
 
+def test_what_the_disk_of_the_data_refuses_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, path: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Decoder, "pixels", broken)
+    with pytest.raises(OSError, match="Input/output error") as found:
+        Decoder(16, 1, "crop", "lanczos").decode(tmp_path / "a.png")
+    assert explain(found.value, tmp_path / "run") == f"{tmp_path / 'a.png'}: Input/output error"
+    by_a_worker = f"Caught OSError in DataLoader worker process 0.\nOriginal Traceback …\nOSError: {found.value}\n"
+    assert explain(OSError(by_a_worker), tmp_path / "run") == f"{tmp_path / 'a.png'}: Input/output error"
+
+
 def test_a_worker_s_mistake_comes_without_its_traceback(tmp_path: Path) -> None:
     text = (
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File …\n"
@@ -221,6 +309,41 @@ def test_other_ranks_are_named(tmp_path: Path) -> None:
     assert "rank 1 (killed by signal 9)" in str(faults.as_told(broken, tmp_path, 0, lambda: {1: -9}))
     assert "rank 1 lost the other processes" in str(faults.as_told(broken, tmp_path, 1))
     assert isinstance(faults.as_told(broken, tmp_path, 1), Fault)
+
+
+def test_one_rank_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    broken = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
+    for codes, spoke in (({1: 1}, True), ({1: -9}, False), ({}, False)):  # a rank that ended by itself said why
+        told = faults.as_told(broken, tmp_path, 0, lambda codes=codes: codes)
+        assert isinstance(told, Fault)
+        faults.tell(told)
+        assert (capfd.readouterr().err == "") == spoke
+    faults.tell(Diverged("all of them"))
+    assert "all of them" in capfd.readouterr().err
+    monkeypatch.setenv("NODE_RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    faults.tell(Diverged("all of them"))
+    assert capfd.readouterr().err == ""
+
+
+def test_the_loss_of_a_worker_prints_nothing_where_it_cannot_be_raised(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Dying:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    faults.quiet_threads()
+    Dying(RuntimeError(WORKER_KILLED))
+    assert not seen
+    Dying(RuntimeError("another"))
+    assert len(seen) == 1
 
 
 def test_a_process_that_waits_in_vain_is_ended(
@@ -258,6 +381,6 @@ def test_half_a_line_of_metrics_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", real.CASES, ids=lambda case: case.name)
 def test_real_faults(case: real.Case) -> None:
-    if case.mounted and os.getuid():
+    if (case.mounted or case.room) and os.getuid():
         pytest.skip("mounting a small disk needs root")
     assert real.play(case, print) == []

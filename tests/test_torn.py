@@ -23,6 +23,7 @@ def save(path: Path, number: int) -> Path:
         "counters": {},
         "state_dict": {"a": torch.arange(300.0) + number},
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     AtomicCheckpointIO().save_checkpoint(content, path)
     return path
 

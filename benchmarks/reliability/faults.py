@@ -42,6 +42,17 @@ def training_step(self, batch, *rest):
     return before(self, batch, *rest)
 Module.training_step = training_step
 """
+NAN = "batch['image'].fill_(float('nan'))"
+
+
+def on_rank_1(fault: str) -> str:
+    """Python that has something happen in the second of two processes alone."""
+    code = PATCHED.replace("__main__", "rank").format(patch=LATER.format(fault=fault))
+    return f"""
+import gan_lightning.trainer as trainer
+strategy, code = trainer.PlayersStrategy, {code!r}
+trainer.PlayersStrategy = lambda command: strategy([command[0], '-c', code, *command[3:]])
+"""
 
 
 @dataclass
@@ -51,13 +62,17 @@ class Case:
     name: str
     arguments: list[str]
     strike: Callable[["Run"], None]
-    says: str  # in the one line
+    says: str | None  # in the one line; None: nothing of it
     state: str | None = "failed"  # of status.json; None: it cannot be written
     codes: tuple[int, ...] = (1,)
     mounted: int = 0  # kB of the tmpfs that the run's folder lies in; 0: none
     patch: str = ""  # Python that the process begins with
     lost: bool = False  # the run's folder with its checkpoints was taken away
     lines: int = 1  # of stderr
+    cache: str = ""  # the key of a cache
+    room: int = 0  # kB of a tmpfs that it lies in; 0: it is on the ordinary disk
+    fills: bool = False  # the disk is full before the run goes on
+    unheard: bool = False  # its standard output is a full disk
 
 
 @dataclass
@@ -83,19 +98,22 @@ def until(found: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def fill(left: int) -> Callable[[Run], None]:
+def fill(place: Path, left: int) -> None:
     """Leaves so many kB of the disk."""
-
-    def strike(run: Run) -> None:
-        with open(run.place / "ballast", "wb", buffering=0) as file, suppress(OSError):
-            while left == 0 or shutil.disk_usage(run.place).free > 1024 * left:
-                file.write(bytes(4096))
-
-    return strike
+    with open(place / "ballast", "wb", buffering=0) as file, suppress(OSError):
+        while left == 0 or shutil.disk_usage(place).free > 1024 * left:
+            file.write(bytes(4096))
 
 
-def mount(run: Run, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(run.place)], check=True)
+def filled(left: int) -> Callable[[Run], None]:
+    """The same, under a run."""
+    return lambda run: fill(run.place, left)
+
+
+def make_read_only(run: Run) -> None:
+    """By another mount above the disk: one in which files are open, as the run's lock is, refuses to become so."""
+    subprocess.run(["mount", "--bind", str(run.place), str(run.place)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(run.place)], check=True)
 
 
 def kill_child(run: Run) -> None:
@@ -106,6 +124,11 @@ def kill_child(run: Run) -> None:
 
 def kill_first(run: Run) -> None:
     run.process.kill()
+
+
+def remove_folder(run: Run) -> None:
+    """Again, where the run has just written something."""
+    until(lambda: shutil.rmtree(run.folder, ignore_errors=True) or not run.folder.exists())
 
 
 def photos(place: Path) -> None:
@@ -126,26 +149,78 @@ def remove_file(run: Run) -> None:
         path.unlink()
 
 
+def truncate_mapped(run: Run) -> None:
+    os.truncate(next((run.place / "cache").glob("*.uint8")), 4096)
+
+
 FOLDER = ["data=image_folder", "data.image_size=16", "data.cache=off", "data.memory_gb=0.0000001", OFTEN]
 WORKERS = [*FOLDER, "data.workers=2"]
+MAPPED = ["data=image_folder", "data.image_size=16", OFTEN]
+SHORT = ["budget.images=6400", OFTEN]
+FEATURES = ["scores.names=[fid]", "scores.samples=64", "scores.real_samples=64", "scores.force=true", *SHORT]
+MUCH_ROOM = "import shutil; shutil.disk_usage = lambda path: shutil._ntuple_diskusage(2**40, 0, 2**40)"  # it was, then
 LINES = [NEVER, "trainer.log_every_n_steps=1"]
 LOADER = ["data=ring", "network@model=mlp_points", "data.samples=2000000", "data.workers=2", OFTEN]
 RANKS = ["trainer.devices=2", "data.batch_size=32", OFTEN]
 nothing = lambda run: None  # noqa: E731 — the fault is in the process itself
 CASES = [
-    Case("disk full: checkpoint", [OFTEN], fill(60), NO_SPACE, mounted=3000),
-    Case("disk full: samples", ["samples.every_images=6400", NEVER], fill(8), NO_SPACE, mounted=3000),
-    Case("disk full: events", ["logger.csv=null", *LINES], fill(0), NO_SPACE, None, mounted=3000),
-    Case("disk full: metrics.csv", ["logger.tensorboard=null", *LINES], fill(0), NO_SPACE, None, mounted=3000),
-    Case("read-only folder", [OFTEN], lambda run: mount(run, "ro"), "Read-only file system", None, mounted=3000),
-    Case("folder deleted", [OFTEN], lambda run: shutil.rmtree(run.folder), "No such file", None, lost=True),
+    Case("disk full: checkpoint", [OFTEN], filled(60), NO_SPACE, mounted=3000),
+    Case("disk full: samples", ["samples.every_images=6400", NEVER], filled(8), NO_SPACE, mounted=3000),
+    Case("disk full: events", ["logger.csv=null", *LINES], filled(0), NO_SPACE, None, mounted=3000),
+    Case("disk full: metrics.csv", ["logger.tensorboard=null", *LINES], filled(0), NO_SPACE, None, mounted=3000),
+    Case("disk full: when it goes on", [NEVER], nothing, NO_SPACE, None, mounted=3000, fills=True),
+    Case(
+        "disk full: cache of images",
+        [*MAPPED, *SHORT],
+        nothing,
+        NO_SPACE,
+        "finished",
+        (0,),
+        patch=MUCH_ROOM,
+        cache="data.cache",
+        room=100,
+    ),
+    Case(
+        "no room for a cache of images",
+        [*MAPPED, *SHORT],
+        nothing,
+        "0.1 MB free",
+        "finished",
+        (0,),
+        cache="data.cache",
+        room=100,
+    ),
+    Case("disk full: cache of features", FEATURES, nothing, NO_SPACE, "finished", (0,), cache="scores.cache", room=8),
+    Case("disk full: standard output", SHORT, nothing, NO_SPACE, "finished", (0,), unheard=True),
+    Case("read-only folder", [OFTEN], make_read_only, "Read-only file system", None, mounted=3000),
+    Case("folder deleted", [OFTEN], remove_folder, "No such file", None, lost=True),
+    Case(
+        "folder deleted, no metrics.csv",
+        [OFTEN, "logger.csv=null", "samples.every_images=640"],
+        remove_folder,
+        "No such file",
+        None,
+        lost=True,
+    ),
     Case("data file removed", FOLDER, remove_file, CHANGED, codes=(2,)),
     Case("data file removed, workers", WORKERS, remove_file, CHANGED, codes=(2,)),
     Case("data file truncated", FOLDER, truncate_file, CHANGED, codes=(2,)),
     Case("data file truncated, workers", WORKERS, truncate_file, CHANGED, codes=(2,)),
+    Case("data file removed, 2 ranks", [*FOLDER, "trainer.devices=2"], remove_file, CHANGED, codes=(1, 2)),
+    Case("cache cut short", MAPPED, truncate_mapped, None, "running", (-signal.SIGBUS,), cache="data.cache"),
+    Case(
+        "cache cut short, workers",
+        [*MAPPED, "data.workers=2"],
+        truncate_mapped,
+        "data.workers",
+        cache="data.cache",
+        lines=4,
+    ),
     Case("loader's worker killed", LOADER, kill_child, "data.workers"),
     Case("rank 1 killed", RANKS, kill_child, "rank 1"),
     Case("rank 0 killed", RANKS, kill_first, "rank", "running", codes=(-9,)),
+    Case("NaN on rank 1", RANKS, nothing, "diverged", "diverged", patch=on_rank_1(NAN)),
+    Case("out of memory on rank 1", RANKS, nothing, "data.batch_size", patch=on_rank_1("raise MemoryError")),
     Case(
         "NaN in weights",
         [OFTEN],
@@ -160,7 +235,7 @@ CASES = [
         nothing,
         "diverged",
         "diverged",
-        patch=LATER.format(fault="batch['image'].fill_(float('nan'))"),
+        patch=LATER.format(fault=NAN),
     ),
     Case(
         "NaN in loss",
@@ -207,13 +282,16 @@ CASES = [
 def place_for(case: Case) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        if case.mounted:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={case.mounted}k", "none", name], check=True)
+        (cache := place / "cache").mkdir()
+        disks = {str(place): case.mounted, str(cache): case.room}
+        disks = {disk: size for disk, size in disks.items() if size}
+        for disk, size in disks.items():
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", disk], check=True)
         try:
             yield place
         finally:
-            if case.mounted:
-                subprocess.run(["umount", "-l", name], check=True)
+            for disk in disks:
+                subprocess.run(["umount", "-l", disk], check=True)
 
 
 def play(case: Case, say: Callable[[str], object] = lambda text: None) -> list[str]:
@@ -223,11 +301,14 @@ def play(case: Case, say: Callable[[str], object] = lambda text: None) -> list[s
         if "data=image_folder" in case.arguments:
             photos(place)
         roots = [f"data.root={place / 'photos'}"] if "data=image_folder" in case.arguments else []
+        roots += [f"{case.cache}={place / 'cache'}"] if case.cache else []
         program = ["-c", PATCHED.format(patch=case.patch)] if case.patch else ["-m", "gan_lightning"]
         command = [sys.executable, *program, *COMMON, *case.arguments, *roots, f"hydra.run.dir={folder}"]
         if NEVER in case.arguments:  # it is to go on from a checkpoint
             subprocess.run([*command, "budget.images=3200"], check=True, capture_output=True)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        if case.fills:
+            fill(place, 0)
+        with open(os.devnull if not case.unheard else "/dev/full", "w") as out, tempfile.TemporaryFile("w+") as err:
             process = subprocess.Popen(command, stdout=out, stderr=err, text=True, start_new_session=True)
             run = Run(process, place, folder)
             try:
@@ -247,16 +328,19 @@ def play(case: Case, say: Callable[[str], object] = lambda text: None) -> list[s
         wrong = []
         if code not in case.codes:
             wrong.append(f"exit code {code}")
-        if len(said) > case.lines or not any(case.says in line for line in said):
+        if len(said) > case.lines or not any((case.says or "") in line for line in said):
             wrong.append(f"{len(said)} lines on stderr")
         if case.mounted:
-            subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+            if case.strike is make_read_only:
+                subprocess.run(["umount", str(place)], check=True)
             (place / "ballast").unlink(missing_ok=True)
         state = status.read(folder)
         if not case.lost:
             if case.state and (state is None or state.state != case.state):
                 wrong.append(f"status.json: {state and state.state}")
-            wrong += goes_on(folder, case, place)
+            wrong += goes_on(folder, place)
+        if case.room and (left := [path.name for path in (place / "cache").iterdir() if path.stat().st_size]):
+            wrong.append(f"left in the cache: {left}")
         say(f"\n## {case.name}: {'; '.join(wrong) or 'as it should be'}\nexit code {code} after {seconds:.1f} s")
         say("\n".join(said[:25] if not wrong else said))
         there = (folder / "traceback.txt").exists()
@@ -270,7 +354,7 @@ def begun(folder: Path, number: int) -> bool:
     return (folder / LAST).exists() and found is not None and found.pid == number and bool(time.sleep(0.5) or True)
 
 
-def goes_on(folder: Path, case: Case, place: Path) -> list[str]:
+def goes_on(folder: Path, place: Path) -> list[str]:
     """Continues the run for some minibatches; what is wrong with that."""
     before = read_checkpoint(folder / LAST)["counters"]["images"]
     if (place / "photos").exists():
@@ -299,7 +383,7 @@ def main() -> int:
     chosen = [case for case in CASES if not sys.argv[1:] or any(name in case.name for name in sys.argv[1:])]
     failed = []
     for case in chosen:
-        if case.mounted and os.getuid():
+        if (case.mounted or case.room) and os.getuid():
             print(f"\n## {case.name}: not run, needs root")
             continue
         if play(case, print):

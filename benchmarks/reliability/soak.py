@@ -1,8 +1,9 @@
 """A long run of a small model, watched from outside: `python -m benchmarks.reliability.soak --steps 500000`.
 
-Every few seconds: memory, file handles, threads and child processes of the run, its steps so far and the size of its
-folder. At the end it compares the second quarter of the time with the last one, draws everything and ends with 1 where
-something has grown. Numbers go to benchmarks/results/<name>.json, the picture to docs/pictures/<name>.png.
+Every few seconds: memory, file handles, threads and child processes of the run, the same of its children (the loader's
+workers), its steps so far and the size of its folder. At the end it compares the second quarter of the time with the
+last one, draws everything and ends with 1 where something has grown. Numbers go to benchmarks/results/<name>.json, the
+picture to docs/pictures/<name>.png.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ PANELS = (  # column, label, growth that is allowed from the second quarter to t
     ("step_ms", "time per step (ms)", 0.5),  # whatever else the machine does is in it
     ("bytes_per_step", "bytes that the folder grows by, per step", 0.1),
 )
+OF_CHILDREN = (  # of all together, in runs that have some
+    ("children_mb", "memory of the children (MB, by shares)", 0.02),
+    ("children_handles", "file handles of the children", 0.2),  # a worker that begins or ends has one more or less
+    ("children_threads", "threads of the children", 0.2),
+)
+COUNTED = ("handles", "threads", "children")
 WIDTH, HEIGHT, GAP = 360, 150, 70
 
 
@@ -56,18 +64,39 @@ def watch(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> lis
 
 
 def of_process(number: int) -> dict[str, float]:
-    """What Linux knows of a process. Raises OSError when it has ended."""
+    """What Linux knows of a process; its time is that of the children that have ended, too. Raises OSError when it has
+    ended itself."""
     place = Path("/proc") / str(number)
     status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
     times = (place / "stat").read_text().rpartition(")")[2].split()
     children = (place / "task" / str(number) / "children").read_text().split()
     return {
         "memory_mb": int(status["VmRSS"].split()[0]) / 1024,
-        "cpu_seconds": sum(int(field) for field in times[11:13]) / os.sysconf("SC_CLK_TCK"),
+        "cpu_seconds": sum(int(field) for field in times[11:15]) / os.sysconf("SC_CLK_TCK"),
         "threads": int(status["Threads"]),
         "handles": len(os.listdir(place / "fd")),
         "children": len(children),
+        **of_children([Path("/proc") / child for child in children]),
     }
+
+
+def of_children(places: Sequence[Path]) -> dict[str, float]:
+    """The sums of what Linux knows of processes; one that has just ended counts no more."""
+    found = {column: 0.0 for column, _, _ in OF_CHILDREN}
+    for place in places:
+        with suppress(OSError, KeyError, StopIteration):
+            lines = (place / "smaps_rollup").read_text().splitlines()
+            megabytes = next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+            handles, threads = len(os.listdir(place / "fd")), len(os.listdir(place / "task"))
+            found["children_mb"] += megabytes
+            found["children_handles"] += handles
+            found["children_threads"] += threads
+    return found
+
+
+def panels(samples: Sequence[dict[str, float]]) -> tuple[tuple[str, str, float], ...]:
+    """What is judged and drawn of a run."""
+    return (*PANELS, *OF_CHILDREN) if any(sample["children"] for sample in samples) else PANELS
 
 
 def of_folder(folder: Path) -> dict[str, float]:
@@ -102,28 +131,36 @@ def with_rates(samples: Sequence[dict[str, float]], over: int = 12) -> list[dict
 
 
 def judged(samples: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
-    """Medians of the second and of the last quarter, and whether the growth between them is allowed."""
-    quarter = len(samples) // 4
+    """Medians of the second and of the last quarter, and whether the growth between them is allowed.
+
+    A loader's workers begin anew with every epoch, so that what is there depends on the moment: where there are some,
+    the largest of what is counted is taken, not the median.
+    """
+    quarter, shown = len(samples) // 4, panels(samples)
     rows = []
-    for column, label, allowed in PANELS:
-        early = statistics.median(sample[column] for sample in samples[quarter : 2 * quarter])
-        late = statistics.median(sample[column] for sample in samples[-quarter:])
+    for column, label, allowed in shown:
+        largest = len(shown) > len(PANELS) and (column in COUNTED or column.startswith("children_"))
+        typical = max if largest else statistics.median
+        early = typical([sample[column] for sample in samples[quarter : 2 * quarter]])
+        late = typical([sample[column] for sample in samples[-quarter:]])
+        label = f"{label}, largest" if largest else label
         rows.append({"what": label, "second": early, "last": late, "flat": late <= early * (1 + allowed)})
     return rows
 
 
 def draw(samples: Sequence[dict[str, float]], path: Path) -> None:
     """A panel a quantity, over thousands of steps."""
-    picture = Picture(2 * (WIDTH + GAP) + 20, -(-len(PANELS) // 2) * (HEIGHT + GAP) + 10)
+    shown = panels(samples)
+    picture = Picture(2 * (WIDTH + GAP) + 20, -(-len(shown) // 2) * (HEIGHT + GAP) + 10)
     steps = np.array([sample["steps"] for sample in samples]) / 1000
-    for index, (column, label, _) in enumerate(PANELS):
+    for index, (column, label, _) in enumerate(shown):
         row, side = divmod(index, 2)
         values = np.array([sample[column] for sample in samples])
         top = float(1.15 * values.max()) or 1.0
         place = GAP + side * (WIDTH + GAP), 30 + row * (HEIGHT + GAP)
         axes = Axes(*place, WIDTH - 20, HEIGHT, (0, float(steps[-1])), (0, top))
         picture.frame(axes, f"{label}, over thousands of steps")
-        picture.curve(axes, steps, values, COLOURS[index])
+        picture.curve(axes, steps, values, COLOURS[index % len(COLOURS)])
     save(picture.pixels(), path)
 
 

@@ -56,6 +56,7 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._written = time.monotonic()
         folder = Path(trainer.default_root_dir) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
         if (folder / LAST).exists():  # the one that is continued: in a new folder there is none
             self.name(trainer, folder)
         self.also = []

@@ -34,7 +34,10 @@ class Metrics(Callback):
         counters = module.counters
         on_device = {key: value for key, value in module.metrics.items() if isinstance(value, torch.Tensor)}
         values = torch.stack([value.detach().float().to(module.device) for value in on_device.values()])
-        values = trainer.strategy.reduce(values, reduce_op="mean") if trainer.world_size > 1 else values
+        finite = torch.stack(module.recent).isfinite().to(values)
+        module.recent.clear()
+        if trainer.world_size > 1:  # what is not finite on one rank ends all of them alike
+            values, finite = (trainer.strategy.reduce(part, reduce_op="mean") for part in (values, finite))
         self.last = {**module.metrics, **dict(zip(on_device, values.tolist(), strict=True))}
         now, (then, images) = time.monotonic(), self._since
         self._since = (now, counters.images)
@@ -48,10 +51,9 @@ class Metrics(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics({**position, **self.last}, step=counters.images)
-        finite = torch.stack(module.recent).isfinite().tolist()
-        module.recent.clear()
-        if not all(finite):
-            first = counters.minibatches - len(finite) + finite.index(False) + 1
+        whole = [share == 1 for share in finite.tolist()]
+        if not all(whole):
+            first = counters.minibatches - len(whole) + whole.index(False) + 1
             raise Diverged(
                 f"a loss is not finite at minibatch {first} (noticed at {counters.minibatches}, step "
                 f"{counters.generator_steps}, {counters.images:,} images): {advice(Path(trainer.default_root_dir))}"

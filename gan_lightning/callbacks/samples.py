@@ -53,6 +53,7 @@ class SampleGrids(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
         self._grids = pl_module.counters.images // self.every_images
         begins = pl_module.counters.images == 0  # perhaps again, killed before there was a checkpoint
         if trainer.is_global_zero and (begins or not any(folder.glob("real.*"))):
@@ -100,7 +101,7 @@ class SampleGrids(Callback):
     def _show(self, trainer: Trainer, exhibit: Exhibit, name: str, tag: str, step: int) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
         part = folder / PART
-        part.mkdir(parents=True, exist_ok=True)
+        part.mkdir(exist_ok=True)  # but no parents: a run's folder that was deleted is not made again
         exhibit.save(part / name)
         for file in part.iterdir():
             file.replace(folder / file.name)

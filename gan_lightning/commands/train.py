@@ -53,6 +53,7 @@ from gan_lightning.steps import Counters, Step
 from gan_lightning.strategy import PlayersStrategy
 from gan_lightning.trainer import TrainerSettings
 from gan_lightning.types import Node, NonNegativeInt
+from gan_lightning.unheard import unheard
 
 CONFIG = "config.yaml"
 FIXED = (  # what a continued run keeps, because its weights or its place in the data depend on it
@@ -100,6 +101,7 @@ class Settings(TypedDict):
     on_collapse: Literal["warn", "stop"]
 
 
+@unheard()
 def run(arguments: list[str]) -> int:
     """The command: returns the exit code. Everything is checked before a folder is made."""
     flags = {"-m", "--multirun"}
@@ -373,18 +375,18 @@ def describe(settings: dict[str, Any], folder: Path, *, latest: bool) -> None:
 
 
 def last_words(error: BaseException, trainer: Trainer, folder: Path, budget: Budget, alarms: Alarms) -> BaseException:
-    """Notes how a run failed, ends its other ranks, and returns what is to be raised."""
+    """Notes how a run failed, ends its other ranks, and returns what is to be raised: an interrupt where it was one."""
     strategy = trainer.strategy
     several = isinstance(strategy, PlayersStrategy)
     told = faults.as_told(error, folder, trainer.global_rank, strategy.ended if several else dict)
+    if not isinstance(told, faults.Fault) and any(isinstance(one, KeyboardInterrupt) for one in faults.chain(error)):
+        told = KeyboardInterrupt()  # the second one, or one before the first step: Lightning would end with 1
     if trainer.is_global_zero:
         faults.keep(error, told, folder)
         with suppress(OSError):  # the folder may be what was lost
             status.end(folder, *state_of(told), alarms.raised)
     if several:
         strategy.abort(error)
-    if budget.received and not isinstance(told, faults.Fault):  # the second one: Lightning would end with 1
-        return KeyboardInterrupt()
     return told
 
 

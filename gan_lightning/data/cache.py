@@ -114,7 +114,7 @@ class Cache:
                         part.unlink()
             needed, free = len(self.names) * math.prod(self.size), shutil.disk_usage(self.folder).free
             if needed > 0.9 * free:
-                raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free")
+                raise OSError(errno.ENOSPC, f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free")
             with self.replacing("uint8") as file:
                 unreadable = self.write(file)
             with self.replacing("json") as file:

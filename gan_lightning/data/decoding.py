@@ -134,8 +134,13 @@ class Decoder:
 
     def decode(self, path: Path | Zipped) -> NDArray[np.uint8]:
         """Pixels (C, H, W); raises Unreadable."""
-        with why_unreadable():
-            return self.pixels(path)
+        try:
+            with why_unreadable():
+                return self.pixels(path)
+        except OSError as error:  # of the machine: an open file fails without its name
+            if error.errno is not None and error.filename is None and isinstance(path, Path):
+                error.filename = str(path)
+            raise
 
     def pixels(self, path: Path | Zipped) -> NDArray[np.uint8]:
         """The same; raises whatever Pillow does."""

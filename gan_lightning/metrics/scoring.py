@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -285,6 +286,8 @@ class Scorer:
             part.replace(path)
         except (OSError, SafetensorError) as error:
             say(f"scores.cache={path.parent}: features of real images are not kept there: {error}")
+            with suppress(OSError):  # half of it would keep the disk full
+                part.unlink()
         return found
 
     def glance(self, module: AdversarialModule) -> dict[str, float]:

@@ -474,7 +474,7 @@ def test_runs_go_on_without_a_cache(
     assert message.startswith("data.cache=auto: images are not kept: ")
     reason = {
         "rights": "Not a directory",
-        "space": "0 MB needed, 0 MB free",
+        "space": "0.0 MB needed, 0.0 MB free",
         "full": "No space left on device",
         "home": "Could not determine home directory.",
     }
