@@ -1,5 +1,6 @@
 """Checkpoint files: written whole or not at all, with a checksum, read without unpickling, found by run."""
 
+import errno
 import hashlib
 import os
 import re
@@ -8,9 +9,8 @@ import struct
 import sys
 import warnings
 import zipfile
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -22,6 +22,7 @@ from gan_lightning.contents import check_contents, check_state, refuse_bombs
 from gan_lightning.errors import UserError
 from gan_lightning.paths import expand, no_path
 
+CONFIG = "config.yaml"  # what makes a folder a run's
 FOLDER, LAST = "checkpoints", "last.ckpt"
 PREVIOUS, DAMAGED = "previous.ckpt", "damaged.ckpt"  # the one before the last, and a last one that was not whole
 WEIGHTS = Path("generator.safetensors")  # of an exported folder, which stands in the place of a run
@@ -105,36 +106,48 @@ def link(source: Path, target: Path) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """Why a checkpoint file is not what was written, in a line; None: it is. Raises OSError where it cannot be read.
-
-    A file is looked through once a process, as long as it is the same.
-    """
-    about = path.stat()
-    return damage_of(path, about.st_ino, about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def damage_of(path: Path, number: int, size: int, changed: int) -> str | None:
-    """`damage` of a file of this inode, size and time."""
+    """Why a checkpoint file is not what was written, in a line; None: it is. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
-        file.seek(max(0, size - SEALED))
-        seal = file.read()
-        if seal.startswith(SEAL):
-            file.seek(0)
-            digest, left = hashlib.sha256(), size - SEALED
-            while left and (block := file.read(min(BLOCK, left))):
-                digest.update(block)
-                left -= len(block)
-            digest.update(NO_COMMENT)
-            whole = seal == SEAL + digest.hexdigest().encode()
-            return None if whole else "it is damaged: its checksum is of other content"
-        if not seal[-PLAIN:].startswith(END) or not seal.endswith(NO_COMMENT):
-            return "it is damaged or no checkpoint: its end is missing"
-        try:  # of an older version: what torch wrote has checksums of its parts
-            with zipfile.ZipFile(file) as parts:
-                broken = parts.testzip()
-        except Exception as error:  # a damaged file can raise anything
-            return f"it is damaged or no checkpoint: {str(error)[:80] or type(error).__name__}"
+        return damage_of(path, file)
+
+
+LOOKED_THROUGH: dict[tuple[Path, int, int, int], str | None] = {}  # by inode, size and time: once a process
+
+
+def damage_of(path: Path, file: BinaryIO) -> str | None:
+    """`damage` of a file that is open: a run that goes on may replace what is at `path` meanwhile."""
+    about = os.fstat(file.fileno())
+    known = path, about.st_ino, about.st_size, about.st_mtime_ns
+    if known not in LOOKED_THROUGH:
+        try:
+            LOOKED_THROUGH[known] = look_through(file, about.st_size)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return f"it is damaged: {error.strerror}"
+    return LOOKED_THROUGH[known]
+
+
+def look_through(file: BinaryIO, size: int) -> str | None:
+    """`damage` of an open file of so many bytes."""
+    file.seek(max(0, size - SEALED))
+    seal = file.read()
+    if seal.startswith(SEAL):
+        file.seek(0)
+        digest, left = hashlib.sha256(), size - SEALED
+        while left and (block := file.read(min(BLOCK, left))):
+            digest.update(block)
+            left -= len(block)
+        digest.update(NO_COMMENT)
+        whole = seal == SEAL + digest.hexdigest().encode()
+        return None if whole else "it is damaged: its checksum is of other content"
+    if not seal[-PLAIN:].startswith(END) or not seal.endswith(NO_COMMENT):
+        return "it is damaged or no checkpoint: its end is missing"
+    try:  # of an older version: what torch wrote has checksums of its parts
+        with zipfile.ZipFile(file) as parts:
+            broken = parts.testzip()
+    except Exception as error:  # a damaged file can raise anything
+        return f"it is damaged or no checkpoint: {str(error)[:80] or type(error).__name__}"
     return None if broken is None else f"it is damaged: {broken[:80]} in it has another checksum"
 
 
@@ -145,12 +158,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
         return weights.read(path)
     try:
-        reason = damage(path)
-        if not reason:
-            refuse_bombs(path)
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():  # opened once: what is loaded is what was looked at
             warnings.simplefilter("ignore")  # that TorchScript's archives are another kind of file: they are refused
-            checkpoint = None if reason else torch.load(path, map_location="cpu", weights_only=True)
+            reason = damage_of(path, file)
+            if not reason:
+                refuse_bombs(path, file)
+                file.seek(0)
+            checkpoint = None if reason else torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except FileNotFoundError:
@@ -183,28 +197,32 @@ WARNED: set[Path] = set()  # the damaged files that this process has spoken of
 
 
 def newest(folder: Path) -> Path | None:
-    """The last checkpoint of a run's folder; where it is damaged, the newest before it that is whole, with a message.
+    """The last checkpoint of a run's folder; where it is damaged or gone, the newest before it that is whole, with a
+    message.
 
-    None: it has no last one. Where none is whole it is the last.
+    None: it has none. Where none is whole it is the last.
     """
     last, before = folder / FOLDER / LAST, folder / FOLDER / PREVIOUS
-    if not last.exists():
-        return None
-    reason = damage(last)
+    there = last.is_file()  # a pipe would be waited for
+    reason = damage(last) if there else "it is missing"
     numbered = sorted(last.parent.glob("e*-s*.ckpt"), key=position, reverse=True)
     for file in [before, *numbered] if reason else []:
-        if file.exists() and not damage(file):
-            if last not in WARNED and speaks():
+        if file.is_file() and not damage(file):
+            if last.resolve() not in WARNED and speaks():
                 print(f"gan_lightning: {last}: {reason}; {file.name} is used instead", file=sys.stderr)
-            WARNED.add(last)
+            WARNED.add(last.resolve())
             return file
-    return last
+    return last if there else None
 
 
 def mend(folder: Path, good: Path) -> None:
-    """Puts the checkpoint `good` in the place of a last one that is damaged, which stays as damaged.ckpt."""
+    """Puts a checkpoint of the run in the place of a last one that is gone, or damaged: that stays as damaged.ckpt."""
     last = folder / FOLDER / LAST
-    if last.exists() and damage(last) and not damage(good):
+    if good.resolve().parent != last.parent.resolve() or damage(good):
+        return
+    if not last.is_file():
+        link(good, last)
+    elif damage(last):
         link(last, last.with_name(DAMAGED))
         link(good, last)
 
@@ -248,5 +266,7 @@ def position(path: Path) -> list[int]:
 
 def run_folder(checkpoint: Path) -> Path:
     """The run that a checkpoint file lies in, or the file's folder."""
-    parent = checkpoint.resolve().parent
+    named, parent = checkpoint.absolute().parent, checkpoint.resolve().parent
+    if named.name == FOLDER and (named.parent / CONFIG).exists():
+        return named.parent  # its checkpoints may be a link to a larger disk
     return parent.parent if parent.name == FOLDER else parent

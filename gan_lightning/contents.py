@@ -1,12 +1,13 @@
 """What a file that came from elsewhere says of a trained module: looked at before anything is made of it."""
 
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -161,12 +162,13 @@ def refuse_unlike(path: Path, config: Mapping[str, Any], alone: bool) -> None:
         raise UserError(f"checkpoint={path}: its networks would have {needed:,} bytes, and the file {size:,}")
 
 
-def refuse_bombs(path: Path, key: str = "checkpoint=", packed: bool = False) -> None:
+def refuse_bombs(path: Path, file: BinaryIO | None = None, key: str = "checkpoint=", packed: bool = False) -> None:
     """Raises UserError for a zip file that is larger once it is unpacked, as torch packs nothing; for one that is
-    `packed`, RATIO times as large and more than LOOSE bytes."""
-    if not zipfile.is_zipfile(path):
+    `packed`, RATIO times as large and more than LOOSE bytes. file: `path`, where it is open already."""
+    if not zipfile.is_zipfile(file or path):
         return
-    with zipfile.ZipFile(path) as archive:
-        unpacked, size = sum(info.file_size for info in archive.infolist()), path.stat().st_size
+    with zipfile.ZipFile(file or path) as archive:
+        unpacked = sum(info.file_size for info in archive.infolist())
+    size = os.fstat(file.fileno()).st_size if file else path.stat().st_size
     if unpacked > (max(LOOSE, RATIO * size) if packed else size):
         raise UserError(f"{key}{path}: {size:,} bytes that say they unpack to {unpacked:,}: not what it should be")

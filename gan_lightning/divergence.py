@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gan_lightning.checkpoint import FOLDER, LAST, read_checkpoint
+from gan_lightning.checkpoint import FOLDER, LAST, newest, read_checkpoint
+from gan_lightning.errors import UserError
 
 
 class Diverged(RuntimeError):
@@ -24,11 +25,13 @@ def check_finite(module: nn.Module, folder: Path) -> None:
 
 def advice(folder: Path) -> str:
     """What to do after a divergence in the run of `folder`: where its last good checkpoint is, and what to change."""
-    path = folder / FOLDER / LAST
     go_on = "nothing was saved before"
-    if path.exists():
-        counters = read_checkpoint(path)["counters"]
-        go_on = f"{path} is from before, minibatch {counters['minibatches']} ({counters['images']:,} images)"
+    try:
+        if path := newest(folder):
+            counters = read_checkpoint(path)["counters"]
+            go_on = f"{path} is from before, minibatch {counters['minibatches']} ({counters['images']:,} images)"
+    except (OSError, UserError):
+        go_on = f"{folder / FOLDER / LAST} is from before, but cannot be read"
     return (
         f"training has diverged; {go_on}. Lower the learning rates (model.generator_optimizer.lr, "
         f"model.discriminator_optimizer.lr), or clip with step.generator_clip and step.discriminator_clip"

@@ -23,9 +23,13 @@ FILE = ".lock"
 BEAT, SILENT = 30.0, 300.0  # seconds between touches; without one for so long a process is taken for dead
 
 
+class Held(UserError):
+    """Another process trains in the folder."""
+
+
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Raises UserError, with its number and its machine, while another process trains in `folder`; it is made."""
+    """Raises Held, with its number and its machine, while another process trains in `folder`; it is made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_link(folder / FILE)
@@ -37,7 +41,7 @@ def hold(folder: Path) -> Iterator[None]:
         file.seek(0)
         holder = parsed(file.read().decode(errors="replace"))
         if locked is False or (locked is None and at_work(holder, folder)):
-            raise UserError(refusal(folder, holder, locked))
+            raise Held(refusal(folder, holder, locked))
         file.truncate(0)  # it is written at its end
         try:
             file.write(json.dumps(me()).encode())

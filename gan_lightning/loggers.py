@@ -42,7 +42,7 @@ class RunLogger(Protocol):
         ...
 
 
-EVENTS = "events.out.tfevents.*"
+EVENTS, METRICS = "events.out.tfevents.*", "metrics.csv"
 
 
 def sizes_of_events(folder: Path) -> dict[str, int]:
@@ -161,7 +161,7 @@ class CSV(Logger):
 
     def __init__(self, folder: Path, images: int | None = None) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = folder / METRICS
         self.images = images
         self.columns: list[str] = []
         if images is not None:
@@ -178,8 +178,13 @@ class CSV(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The run's config.yaml holds them."""
 
+    @rank_zero_only
     def begin(self, settings: dict[str, Any]) -> None:
-        """The same."""
+        """Forgets the lines after the checkpoint: perhaps none is written in their place."""
+        if kept := self._kept():
+            self._write(kept, [])
+        else:
+            self.path.unlink(missing_ok=True)
 
     def show(self, exhibit: Exhibit, tag: str, step: int) -> None:
         """The run's folder `samples` holds it."""
@@ -214,17 +219,18 @@ class CSV(Logger):
         if not self.path.exists():
             return []
         try:
-            with self.path.open(newline="") as file:
+            with self.path.open(newline="", errors="replace") as file:
                 whole = [line for line in file if line.endswith("\n")]  # a machine that goes down leaves half of one
-            return [row for row in csv.DictReader(whole) if None not in row.values()]
-        except (UnicodeDecodeError, csv.Error) as error:
+            rows = list(csv.DictReader(whole))
+        except csv.Error as error:
             raise UserError(f"{self.path}: cannot be read: {error}; move it away") from None
+        if rows and "images" not in rows[0]:
+            raise UserError(f"{self.path}: is no table of metrics; move it away")
+        rows = [row for row in rows if None not in row and None not in row.values()]
+        return [row for row in rows if len(row["images"]) < 20 and row["images"].isdecimal()]
 
     def _kept(self) -> list[dict[str, str]]:
-        try:
-            return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]
-        except (KeyError, ValueError, TypeError) as error:
-            raise UserError(f"{self.path}: is no table of metrics: {str(error)[:80]}; move it away") from None
+        return [row for row in self._read() if int(row["images"]) <= (self.images or 0)]
 
     def _write(self, rows: list[dict[str, str]], columns: list[str]) -> None:
         """The whole file with these columns too, replaced at once."""

@@ -53,9 +53,10 @@ class Player:
         Its tensors take the layout of the weights: fused optimizers read both in the order of memory.
         """
         for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
-            group.update(settings)
+            rate: float | Tensor = float(group["lr"])  # the newest step's; every step sets its own
             if self.capturable:  # a graph reads the rate anew at every replay
-                group["lr"] = torch.tensor(settings["lr"], dtype=torch.float32, device=group["params"][0].device)
+                rate = torch.tensor(rate, dtype=torch.float32, device=group["params"][0].device)
+            group.update({**settings, "lr": rate})
         for parameter, state in self.optimizer.state.items():
             for key, value in state.items():
                 if key == "step" and isinstance(value, Tensor):  # loaded as the optimizer that saved it needed it

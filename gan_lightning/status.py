@@ -27,7 +27,7 @@ class Status:
         version: of gan_lightning, at the newest start.
         host, pid: of its first process.
         began, ended: ISO times in UTC: the first start, and the end of the newest.
-        alarms: what they said, of all starts.
+        alarms: what they said, of all starts, as soon as they did.
         sweep: {"trial": its number} in a sweep.
     """
 
@@ -86,6 +86,13 @@ def end(folder: Path, state: State, reason: str | None = None, alarms: Sequence[
     status = read(folder) or Status()
     raised = [*status.alarms, *(alarm for alarm in alarms if alarm not in status.alarms)]
     write(folder, replace(status, state=state, reason=reason, ended=now(), alarms=raised))
+
+
+def warn(folder: Path, alarm: str) -> None:
+    """Notes an alarm as it is raised: a kill must not take it along."""
+    status = read(folder)
+    if status and alarm not in status.alarms:
+        write(folder, replace(status, alarms=[*status.alarms, alarm]))
 
 
 def read(folder: Path) -> Status | None:

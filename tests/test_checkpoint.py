@@ -69,6 +69,10 @@ def test_it_is_found_by_run_file_and_latest(tmp_path: Path, monkeypatch: pytest.
     for given in (run, last, Path("latest"), Path("~/outputs/day/a run"), Path("outputs/day/a run")):
         assert find_checkpoint(given).resolve() == last
     assert run_folder(last) == run
+    (run / "config.yaml").touch()
+    (run / "checkpoints").rename(tmp_path / "large disk")
+    (run / "checkpoints").symlink_to(tmp_path / "large disk")
+    assert run_folder(find_checkpoint(run)) == run
     (run / "checkpoints" / "last.ckpt").unlink()
     for given in (run, Path("outputs/nothing"), tmp_path / "no.ckpt"):
         with pytest.raises(UserError, match="checkpoint="):

@@ -1,10 +1,12 @@
 """Runs that are killed at random moments, and a second Ctrl-C while a checkpoint is written."""
 
+import json
 import os
 import random
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 from benchmarks.reliability import kill
+from gan_lightning.callbacks.alarms import Watch
+from gan_lightning.callbacks.samples import SampleGrids
 from gan_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from gan_lightning.commands.train import run
 from tests.support import wait_for
@@ -33,6 +37,43 @@ def test_killed_is_uninterrupted(tmp_path: Path) -> None:
 def test_killed_in_every_family(model: str, tmp_path: Path) -> None:
     hit, found = kill.series(model, 10, random.Random(model), tmp_path, [])
     assert (hit.total(), found) == (10, [])
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(["scores.patience=1", "scores.every=256"], marks=pytest.mark.slow, id="patience"),
+        pytest.param(["on_collapse=stop", "trainer.log_every_n_steps=1"], id="alarm"),
+    ],
+)
+def test_what_ends_a_run_ends_it_although_it_was_killed_in_its_end(
+    ends: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No budget says so: the checkpoint does, and status.json has the alarm."""
+    whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log.txt"
+    typed = [*SHORT, "scores.names=[diversity]", "trainer.max_epochs=3", *ends]
+    monkeypatch.setattr(Watch, "line", lambda watch, line, won, images: watch.new([("won", "!")] * (images >= 512)))
+    assert run([f"hydra.run.dir={whole}", *typed]) == 0
+
+    def end(arguments: list[str], killed: bool) -> int:
+        if killed:
+            monkeypatch.setattr(SampleGrids, "on_train_end", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        return run(arguments)
+
+    again = [f"checkpoint={killed}"]
+    for arguments, code in (([f"hydra.run.dir={killed}", *typed], -9), (again, -9), (again, 0)):
+        child = kill.fork(partial(end, arguments, code != 0), log)  # event files of a second sort by process
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code, log.read_text()
+        assert told(killed)["alarms"] == told(whole)["alarms"]
+    images = read_checkpoint(killed / "checkpoints" / "last.ckpt")["counters"]["images"]
+    assert kill.differences(kill.left(killed), kill.left(whole)) == []
+    assert [told(killed)[key] for key in ("state", "reason")] == [told(whole)[key] for key in ("state", "reason")]
+    assert run([f"checkpoint={killed}"]) == 0  # it has ended: whoever goes on wants more
+    assert read_checkpoint(killed / "checkpoints" / "last.ckpt")["counters"]["images"] > images
+
+
+def told(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "status.json").read_text())
 
 
 def test_differences_are_seen(tmp_path: Path) -> None:

@@ -43,6 +43,19 @@ def test_csv_goes_on_after_the_checkpoint(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["metrics.csv"]
 
 
+def test_csv_forgets_lines_although_none_is_written_in_their_place(tmp_path: Path) -> None:
+    """A run goes on from 20 and ends before a line is due; a machine that went down left what is no line."""
+    first = CSV(tmp_path)
+    for images in (10, 20, 30):
+        first.log_metrics({"D/loss": images / 3}, images)
+    with first.path.open("ab") as file:
+        file.write(b"\0\0\0\n\xff\xfe,1\nabc,1\n15,1,1,1\n40")
+    CSV(tmp_path, images=20).begin({})
+    assert [row["images"] for row in rows(tmp_path)] == ["10", "20"]
+    CSV(tmp_path).begin({})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_csv_of_a_new_run_begins_anew(tmp_path: Path) -> None:
     """A folder whose first run was killed before its first checkpoint."""
     CSV(tmp_path).log_metrics({"a": 1}, 10)

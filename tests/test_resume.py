@@ -1,6 +1,7 @@
 """Interrupted anywhere and continued = never interrupted, through the command that users type."""
 
 import csv
+import errno
 import os
 import random
 import signal
@@ -10,53 +11,20 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.reliability import kill
+from gan_lightning import status
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
+from gan_lightning.faults import Fault
+from gan_lightning.metrics import records
 from tests.processes import Process
 from tests.support import wait_for
 
 SMALL = {
-    "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
-    "dcgan": ["model=dcgan", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
-    **{
-        model: [
-            f"model={model}",
-            "data.image_size=16",
-            "model.generator.base_channels=4",
-            "model.discriminator.base_channels=2",
-            "scores.names=[diversity]",
-            "data.batch_size=32",
-            "data.subset=0.25",
-        ]
-        for model in ("deepfill", "deepfill_v1")
-    },
-    "wgan_gp": ["model=wgan_gp", "model.generator.base_channels=4", "model.discriminator.base_channels=4"],
-    "cyclegan": [  # its pools are full from the second minibatch on
-        "model=cyclegan",
-        "data.image_size=16",
-        "data.flip=false",
-        "model.pool=40",
-        "data.batch_size=32",
-        "data.subset=0.25",
-        "model.generator.network.base_channels=2",
-        "model.generator.network.blocks=1",
-        "model.discriminator.network.base_channels=2",
-        "model.discriminator.network.levels=1",
-    ],
-    "srgan": [
-        "model=srgan",
-        "data.image_size=16",
-        "data.crops=176",
-        "data.batch_size=32",
-        "model.generator.base_channels=2",
-        "model.generator.blocks=1",
-        "model.discriminator.base_channels=2",
-        "model.discriminator.hidden=4",
-        "model.perceptual=standin",
-        "model.pretraining_images=375",  # 12 minibatches
-        "scores.names=[psnr_y]",
-    ],
+    **{model: kill.CASES[model] for model in ("gan", "dcgan", "wgan_gp", "deepfill", "srgan")},
+    "deepfill_v1": ["model=deepfill_v1", *kill.CASES["deepfill"][1:]],
+    "cyclegan": [*kill.CASES["cyclegan"], "data.flip=false"],  # its pools are full from the second minibatch on
 }
 COMMON = [
     "trainer.accelerator=cpu",
@@ -171,6 +139,32 @@ def test_a_continued_run_may_have_other_sizes(change: str, tmp_path: Path) -> No
     assert (counters["epoch"], counters["epoch_images"]) == (3, 0)
     assert 1152 + 2 * 1024 <= counters["images"] <= 3 * 1438  # two epochs of two batches of 512 at least
     assert counters["minibatches"] % (4 if "accumulate" in change else 1) == 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("gan_lightning.callbacks.samples.save_film", marks=SLOW),
+        "gan_lightning.callbacks.scores.records.append",
+    ],
+)
+def test_an_end_that_failed_is_made_again(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full for the last scores or pictures: all budgets are used up, and yet the run has not finished."""
+    folder, arguments = tmp_path / "run", [*SMALL["gan"], "scores.names=[diversity]", "budget.images=256"]
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(place, full)
+        with pytest.raises(Fault, match="No space left"):
+            train(folder, *arguments)
+    assert run([f"checkpoint={folder}"]) == 0
+    found = status.read(folder)
+    assert found is not None
+    assert found.state == "finished"
+    assert [line["images"] for line in records.lines(folder / records.FILE) if line["metric"] == "diversity"] == [256]
+    assert (folder / "samples" / "film.gif").exists()
 
 
 def test_weights_start_a_fresh_run_from_trained_networks(tmp_path: Path) -> None:

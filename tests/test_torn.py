@@ -1,5 +1,6 @@
 """Checkpoints that are not whole are never taken for whole ones, and the one before is there."""
 
+import errno
 import random
 import shutil
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from gan_lightning import checkpoint
 from gan_lightning.checkpoint import AtomicCheckpointIO, find_checkpoint, read_checkpoint
 from gan_lightning.commands.train import run
+from gan_lightning.divergence import advice
 from gan_lightning.errors import UserError
 from tests.test_formats import STORED
 from tests.test_resume import COMMON, SMALL, last
@@ -20,7 +23,7 @@ SHORT = [*COMMON, *SMALL["gan"], "scores.names=[]", "samples.every_images=100000
 def save(path: Path, number: int) -> Path:
     content = {
         "config": {"seed": number, "model": {}},
-        "counters": {},
+        "counters": {"minibatches": 1, "images": 8},
         "state_dict": {"a": torch.arange(300.0) + number},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,19 +96,63 @@ def test_the_one_before_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.with_name("previous.ckpt").write_bytes(b"")
     shutil.copyfile(save(tmp_path / "other.ckpt", 3), path.with_name("e0001-s00000010.ckpt"))
     assert find_checkpoint(tmp_path).name == "e0001-s00000010.ckpt"
+    assert str(path.with_name("e0001-s00000010.ckpt")) in advice(tmp_path)
+    path.unlink()
+    assert find_checkpoint(tmp_path).name == "e0001-s00000010.ckpt"
+    path.write_bytes(b"")
+    path.with_name("e0001-s00000010.ckpt").unlink()
+    assert f"training has diverged; {path} is from before, but cannot be read" in advice(tmp_path)
 
 
-def test_a_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
+def test_a_disk_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    save(last, 1)
+    save(last, 2)
+    look_through = checkpoint.look_through
+
+    def fails(file: Any, size: int) -> str | None:
+        if Path(file.name) == last:
+            raise OSError(errno.EIO, "Input/output error")
+        return look_through(file, size)
+
+    monkeypatch.setattr(checkpoint, "look_through", fails)
+    assert find_checkpoint(tmp_path).name == "previous.ckpt"
+
+
+def test_what_is_read_is_what_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run replaces its checkpoint while another process reads it: at any moment one of them is read, and whole."""
+    path, other = tmp_path / "last.ckpt", tmp_path / "other.ckpt"
+    for name in ("look_through", "refuse_bombs", "check_contents"):
+        save(path, 1)
+        function = getattr(checkpoint, name)
+
+        def replaced_before(*given: Any, function: Any = function) -> Any:
+            AtomicCheckpointIO().save_checkpoint({"another": "length"}, other)
+            other.replace(path)
+            return function(*given)
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(checkpoint, name, replaced_before)
+            assert read_checkpoint(path)["config"]["seed"] == 1, name
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["damaged", "gone"])
+def test_a_run_goes_on_from_the_one_before(gone: bool, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         assert run([f"hydra.run.dir={folder}", *SHORT, "budget.images=1280", "checkpoints.every_minutes=0.00001"]) == 0
     path = broken / "checkpoints" / "last.ckpt"
     damaged = path.read_bytes()[:-7]
     path.write_bytes(damaged)
+    if gone:
+        path.unlink()
+    (broken / "notes.part").touch()  # somebody else's
+    (broken / ".old.part").mkdir()
     (path.parent / ".last.ckpt.123.part").write_bytes(damaged)
     more = "budget.images=1536"
     assert run([f"checkpoint={whole}", more]) == run([f"checkpoint={broken}", more]) == 0
     torch.testing.assert_close(last(broken), last(whole), rtol=0, atol=0)
     names = sorted(file.name for file in path.parent.iterdir())
-    assert names == ["damaged.ckpt", "last.ckpt", "previous.ckpt"]  # no half of a file
-    assert (path.parent / "damaged.ckpt").read_bytes() == damaged
+    assert names == [*([] if gone else ["damaged.ckpt"]), "last.ckpt", "previous.ckpt"]  # no half of a file
+    assert gone or (path.parent / "damaged.ckpt").read_bytes() == damaged
+    assert (broken / "notes.part").exists()

@@ -2,22 +2,27 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.reliability.kill import fork
-from gan_lightning import holding
+from gan_lightning import holding, status
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands import train
 from gan_lightning.commands.train import run
 from gan_lightning.errors import UserError
-from gan_lightning.holding import hold
+from gan_lightning.holding import Held, hold
 from gan_lightning.metrics import records
+from gan_lightning.sweeps.search import note_failure
 from tests.run_folders import MADE
 from tests.support import wait_for
 from tests.test_resume import COMMON, SMALL
@@ -140,6 +145,46 @@ def test_a_second_process_is_refused_and_changes_nothing(tmp_path: Path) -> None
                 run(again)
         assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     assert run([*arguments, "budget.images=512"]) == 0
+
+
+def test_a_second_resume_is_refused_although_the_first_has_gone_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint is replaced after the second has read it: that is no older one, to branch off from."""
+    folder, later = tmp_path / "run", tmp_path / "later"
+    assert run([f"hydra.run.dir={folder}", *SHORT, "budget.images=256"]) == 0
+    shutil.copytree(folder, later)
+    assert run([f"checkpoint={later}", "budget.images=384"]) == 0
+    checked = train.checked
+
+    def meanwhile(*given: Any, **more: Any) -> Any:
+        (later / "checkpoints" / "last.ckpt").replace(folder / "checkpoints" / "last.ckpt")
+        return checked(*given, **more)
+
+    monkeypatch.setattr(train, "checked", meanwhile)
+    with held(folder, tmp_path) as number, pytest.raises(UserError, match=f"process {number} on"):
+        run([f"checkpoint={folder}", "budget.images=512"])
+
+
+def test_a_lock_file_that_is_damaged_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_bytes(b"\xff\xfe")
+    with hold(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_sweep_into_a_folder_that_is_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line, not a traceback by Hydra; and a search does not call the run that goes on a failed one."""
+    sweep = ["-m", *SHORT, "seed=0", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=run"]
+    with held(tmp_path / "run", tmp_path) as number, pytest.raises(SystemExit) as ended:
+        run(sweep)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("gan_lightning")] == said
+    assert f"process {number} on" in said[-1]
+    status.write(tmp_path, status.Status())
+    with pytest.raises(SystemExit, match="2"):
+        note_failure(tmp_path, JobReturn(_return_value=Held("it trains"), status=JobStatus.FAILED))
+    assert status.read(tmp_path) == status.Status()
 
 
 def made(number: int, source: str) -> records.Record:

@@ -122,6 +122,8 @@ COMMON = [
     "checkpoints.every_minutes=0.001",
     "checkpoints.every_epochs=1",
     "checkpoints.keep=1",
+    "model.generator_schedule={_target_: gan_lightning.schedules.Linear, horizon: 40}",
+    "model.discriminator_schedule={_target_: gan_lightning.schedules.Cosine, horizon: 40}",
 ]
 WALL_CLOCK = {"seconds", "images_per_second"}
 PHASES = ("start", "step", "epoch end", "checkpoint", "scores", "samples", "metrics", "run's end")

@@ -3,10 +3,13 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
 
+from gan_lightning import status
+from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.scores import Scores
 from gan_lightning.loggers import ours
@@ -19,6 +22,7 @@ FALLEN, LITTLE = 0.5, 0.5  # diversity: of its best so far, and of the real imag
 STUCK, STUCK_IMAGES = 0.25, 200_000  # diversity that is no more than this after so many images never rose; and
 # then more classes must be there than are missing
 MISSING = 2  # classes more than at best
+KEY = "on_collapse"
 
 REMEDIES = {
     "won": "Lower model.discriminator_optimizer.lr, raise the generator's, or add a penalty (model=wgan_gp)",
@@ -95,6 +99,7 @@ class Alarms(Callback):
     Args:
         on_collapse: "stop" ends the run at an alarm, after writing its checkpoint.
         metrics, scores: where the newest values are.
+        checkpoints: told why the run ends.
         say: prints a line.
     """
 
@@ -103,10 +108,13 @@ class Alarms(Callback):
         on_collapse: Literal["warn", "stop"],
         metrics: Metrics,
         scores: Scores | None,
+        checkpoints: Checkpoints,
         say: Callable[[str], None],
     ) -> None:
         self.on_collapse, self.metrics, self.scores, self.say = on_collapse, metrics, scores, say
+        self.checkpoints = checkpoints
         self.watch = Watch()
+        self.folder: Path | None = None  # where the first rank notes them
         self.raised: list[str] = []  # what the summary repeats
         self.stopped = False
         self._looks = 0
@@ -116,6 +124,12 @@ class Alarms(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.watch = Watch(**state_dict)
+
+    def go_on(self, folder: Path, stopped: str | None) -> None:
+        """The run in `folder` begins, or goes on with what was raised before; stopped: what it was about to end by."""
+        before = status.read(folder)
+        self.folder, self.raised = folder, list(before.alarms) if before else []
+        self.stopped, self.checkpoints.stopped = stopped == KEY, stopped
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._looks = self.scores.looks if self.scores else 0
@@ -136,9 +150,13 @@ class Alarms(Callback):
     def tell(self, trainer: Trainer, module: Any, alarms: list[tuple[str, str]]) -> None:
         for kind, text in alarms:
             message = f"at {module.counters.images:,} images {text}. {REMEDIES[kind]}."
-            self.raised.append(message)
+            if message not in self.raised:  # by a run that was killed before its checkpoint
+                self.raised.append(message)
+            if self.folder:
+                status.warn(self.folder, message)
             self.say(f"WARNING: {message}")
             for logger in ours(trainer.loggers):
                 logger.say("alarms", message, module.counters.images)
             if self.on_collapse == "stop":
                 trainer.should_stop = self.stopped = True
+                self.checkpoints.stopped = KEY

@@ -38,12 +38,13 @@ class Checkpoints(Callback):
         self.keep = keep
         self.also: list[str] = []  # other names of the next checkpoint
         self.ended = False  # it is the run's last, with nothing left to do
+        self.stopped: str | None = None  # the setting that ends the run, where that is no budget
         self._events: dict[str, int] = {}
         self._written = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """also: its names, if it was killed before it had them; events: how long their files were."""
-        return {"also": self.also, "ended": self.ended, "events": self._events}
+        return {"also": self.also, "ended": self.ended, "stopped": self.stopped, "events": self._events}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for names that are none of a run's: they may come from elsewhere."""

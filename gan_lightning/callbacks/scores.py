@@ -235,7 +235,7 @@ class Scores(Callback):
         self.since_best += 1
         if self.settings.patience and self.since_best >= self.settings.patience:
             self.say(f"{name} was no better than {self.best:.4g} in {self.since_best} scores: the run ends")
-            trainer.should_stop = True
+            trainer.should_stop, self.checkpoints.stopped = True, "scores.patience"
 
     def text(self) -> str:
         """The newest values in a line: "fid 12.3, kid 0.01 ± 0.002 (digits v1, 1,437 real, 1,437 fake)"."""

@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lightning import status
+from gan_lightning import faults, status
 from gan_lightning.budget import EXIT_CODES
 from gan_lightning.callbacks.giving_up import Place
 from gan_lightning.callbacks.scores import TrainingScores, chosen_metric
@@ -103,8 +103,15 @@ def job(config: DictConfig) -> None:
                 traceback.print_exc(file=file)
                 raise
         return
-    if code := start(settings, folder, command):
-        raise SystemExit(code)  # interrupted: no other run begins
+    try:
+        code = start(settings, folder, command)
+    except Exception as error:
+        if os.environ.get(faults.VARIABLE) or "basic_launcher" not in job_config.launcher._target_:
+            raise  # other launchers let the runs beside it end first
+        faults.tell(error)  # Hydra would show all of its own lines
+        code = 2 if isinstance(error, UserError) else 1
+    if code:
+        raise SystemExit(code)  # no other run begins
 
 
 def share_machine(settings: dict[str, Any], folder: Path) -> None:

@@ -26,7 +26,17 @@ from gan_lightning.callbacks.progress import Progress, banner, summary
 from gan_lightning.callbacks.samples import FOLDER as SAMPLES
 from gan_lightning.callbacks.samples import PART, SampleGrids
 from gan_lightning.callbacks.scores import Scores, TrainingScores, scored_until
-from gan_lightning.checkpoint import FOLDER, LAST, find_checkpoint, mend, newest, read_checkpoint, run_folder
+from gan_lightning.checkpoint import (
+    CONFIG,
+    FOLDER,
+    LAST,
+    PREVIOUS,
+    find_checkpoint,
+    mend,
+    newest,
+    read_checkpoint,
+    run_folder,
+)
 from gan_lightning.config import (
     check,
     check_models,
@@ -42,7 +52,7 @@ from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
 from gan_lightning.holding import hold
-from gan_lightning.loggers import check_loggers, cut_events
+from gan_lightning.loggers import METRICS, check_loggers, cut_events
 from gan_lightning.metrics.records import FILE as SCORES
 from gan_lightning.metrics.records import forget_after
 from gan_lightning.metrics.scoring import Scorer
@@ -55,7 +65,6 @@ from gan_lightning.trainer import TrainerSettings
 from gan_lightning.types import Node, NonNegativeInt
 from gan_lightning.unheard import unheard
 
-CONFIG = "config.yaml"
 FIXED = (  # what a continued run keeps, because its weights or its place in the data depend on it
     "seed",
     "model._target_",
@@ -209,10 +218,14 @@ def resume(given: Path, arguments: list[str], command: str) -> int:
     if not (folder / CONFIG).exists():
         clusters.check_same_folder(given)
         folder = Path("outputs") / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f_continued")
-    elif last and read_checkpoint(last)["counters"].get("images", 0) > checkpoint["counters"]["images"]:
+    elif last and file.resolve() != last.resolve() and images_of(last) > images_of(file):
         clusters.check_same_folder(given)
         folder = free_name(folder.with_name(f"{folder.name}_from_{file.stem}"))  # the run itself went on from here
     return fit(settings, folder, file, command=command)
+
+
+def images_of(checkpoint: Path) -> int:
+    return read_checkpoint(checkpoint)["counters"]["images"]
 
 
 def free_name(folder: Path) -> Path:
@@ -246,7 +259,10 @@ def fit(
     counters = counters_of(stored, checkpoint, data, module)
     budget: Budget = instantiate(settings["budget"])
     most = settings["trainer"].get("max_epochs")
-    trained = counters and (budget.used_up_by(counters) or (most is not None and counters.epoch >= most))
+    stopped = stopped_by(stored, settings) if checkpoint and checkpoint.name in (LAST, PREVIOUS) else None
+    trained = counters and (
+        budget.used_up_by(counters) or (most is not None and counters.epoch >= most) or stopped is not None
+    )
     if counters and trained and not unfinished(folder):
         done = f"finished after {counters.epoch} epochs and {counters.images:,} images"
         print(f"{folder}: {done}; trainer.max_epochs= or budget.…= extends it")
@@ -277,6 +293,7 @@ def fit(
                 return 0
             describe(settings, folder, latest=latest)
             status.begin(folder, command, {"trial": place.trial} if place else None)
+            alarms.go_on(folder, stopped)
             banner(module, data, trainer, folder, counters)
         keep_memory()
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning's 1 has every optimizer step ask the driver
@@ -306,8 +323,9 @@ def prepare(folder: Path, checkpoint: Path | None, stored: dict[str, Any], ended
 
     stored: what the checkpoint holds. ended: no step is left, but the run was killed in its end.
     """
-    for pattern in (".*.part", "metrics.part", "scores.part", f"{FOLDER}/.*.part", f"{SAMPLES}/{PART}/*"):  # halves
-        for part in folder.glob(pattern):
+    ours = (f"{Path(name).stem}.part" for name in (METRICS, SCORES))
+    for pattern in (".*.part", *ours, f"{FOLDER}/.*.part", f"{SAMPLES}/{PART}/*"):  # halves of files
+        for part in filter(Path.is_file, folder.glob(pattern)):
             part.unlink()
     if checkpoint:
         mend(folder, checkpoint)
@@ -391,9 +409,19 @@ def last_words(error: BaseException, trainer: Trainer, folder: Path, budget: Bud
 
 
 def unfinished(folder: Path) -> bool:
-    """Whether the run in `folder` never came to its end, as far as it said: killed, or interrupted in its scores."""
+    """Whether the run in `folder` never came to its end, as far as it said: killed, interrupted or failed in it."""
     before = status.read(folder)
-    return before is not None and before.state in ("running", "interrupted")
+    return before is not None and before.state not in ("finished", "stopped", "pruned")
+
+
+def stopped_by(stored: dict[str, Any], settings: dict[str, Any]) -> str | None:
+    """The setting that ended a run which was killed in its end, if it is as it was then: no budget would end it.
+
+    A checkpoint that is named by itself, such as best.ckpt, is to be gone on from.
+    """
+    saves = saves_of(stored)
+    key = None if saves.get("ended") else saves.get("stopped")
+    return key if key and pick(stored["config"], key) == pick(settings, key) else None
 
 
 def state_of(error: BaseException) -> tuple[status.State, str]:
@@ -425,7 +453,7 @@ def build_callbacks(
     how: TrainingScores = instantiate(settings["scores"])
     scorer = None if how.names == [] else Scorer(how, data)
     scores = Scores(how, scorer, checkpoints, budget, progress.line, module) if scorer else None
-    alarms = Alarms(settings["on_collapse"], metrics, scores, progress.line)
+    alarms = Alarms(settings["on_collapse"], metrics, scores, checkpoints, progress.line)
     judged: list[Callback] = [scores] if scores else []
     if scores and place and place.objective:
         judged.append(GivingUp(place, scores, budget))

@@ -21,6 +21,7 @@ from gan_lightning.budget import EXIT_CODES
 from gan_lightning.config.overrides import quoted
 from gan_lightning.draws import stream_seed
 from gan_lightning.errors import UserError
+from gan_lightning.holding import Held
 from gan_lightning.sweeps import study as studies
 from gan_lightning.sweeps.space import SEED, Space
 from gan_lightning.sweeps.study import Outcome, Take
@@ -220,9 +221,15 @@ def name(number: int, seed: int | None) -> str:
 
 
 def note_failure(folder: Path, result: JobReturn) -> None:
-    """Of a job that raised: one whose run did not say so itself, as it had not begun."""
+    """Of a job that raised: one whose run did not say so itself, as it had not begun.
+
+    Raises SystemExit where another process is at work on it, perhaps on another machine.
+    """
     try:
         _ = result.return_value
+    except Held as error:
+        print(f"{error}. The same command goes on.", flush=True)
+        raise SystemExit(2) from None
     except Exception as error:
         found = status.read(folder)
         if found is None or found.state in ("running", "interrupted"):

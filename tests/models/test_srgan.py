@@ -16,6 +16,7 @@ from torchvision.models import vgg19
 
 from gan_lightning import load
 from gan_lightning.callbacks.alarms import IMAGES, Alarms
+from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.checkpoint import read_checkpoint
 from gan_lightning.commands import evaluate, sample, translate
 from gan_lightning.commands.train import run
@@ -177,7 +178,7 @@ def test_the_generator_moves_at_every_step_of_pretraining(tmp_path: Path) -> Non
 def test_no_alarm_is_raised_by_a_generator_alone() -> None:
     """Its gradient may fall as far as it likes: it has reached its goal."""
     metrics: Any = SimpleNamespace(last={})
-    alarms = Alarms("warn", metrics, None, lambda text: None)
+    alarms = Alarms("warn", metrics, None, Checkpoints(), lambda text: None)
     trainer: Any = SimpleNamespace(loggers=[], is_global_zero=True)
     for game_of_two in (False, True):
         for number in range(60):
