@@ -47,8 +47,8 @@ from gan_lightning.config import (
 from gan_lightning.config.containers import pick
 from gan_lightning.contents import check_callbacks, check_progress, refuse_unlike
 from gan_lightning.data.base import Data
-from gan_lightning.divergence import Diverged
 from gan_lightning.draws import stream_seed
+from gan_lightning.endings import ending, state_of, stopped_by, unfinished
 from gan_lightning.errors import UserError
 from gan_lightning.exporting.weights import fill
 from gan_lightning.holding import hold
@@ -406,41 +406,6 @@ def last_words(error: BaseException, trainer: Trainer, folder: Path, budget: Bud
     if several:
         strategy.abort(error)
     return told
-
-
-def unfinished(folder: Path) -> bool:
-    """Whether the run in `folder` never came to its end, as far as it said: killed, interrupted or failed in it."""
-    before = status.read(folder)
-    return before is not None and before.state not in ("finished", "stopped", "pruned")
-
-
-def stopped_by(stored: dict[str, Any], settings: dict[str, Any]) -> str | None:
-    """The setting that ended a run which was killed in its end, if it is as it was then: no budget would end it.
-
-    A checkpoint that is named by itself, such as best.ckpt, is to be gone on from.
-    """
-    saves = saves_of(stored)
-    key = None if saves.get("ended") else saves.get("stopped")
-    return key if key and pick(stored["config"], key) == pick(settings, key) else None
-
-
-def state_of(error: BaseException) -> tuple[status.State, str]:
-    """How a run ended that an error ended, and in a line why."""
-    reason = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "SIGINT"
-    if isinstance(error, Diverged):
-        return "diverged", str(error)
-    return "failed", str(error) if isinstance(error, faults.Fault | UserError) else reason
-
-
-def ending(budget: Budget, alarms: Alarms) -> tuple[status.State, str | None]:
-    """How a run ended that no error ended."""
-    if budget.signal:
-        return "interrupted", budget.signal.name
-    if alarms.stopped:
-        return "stopped", alarms.raised[-1]
-    return ("pruned", "given up by the sweep") if budget.given_up else ("finished", None)
 
 
 def build_callbacks(

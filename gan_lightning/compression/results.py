@@ -56,6 +56,7 @@ def store(path: Path, config: dict[str, Any], module: AdversarialModule, like: A
     """
     checkpoint = {"state_dict": module.state_dict(), "counters": asdict(like.counters), "config": config}
     checkpoint |= {"class_names": like.class_names, "data": like.data_facts}
+    path.parent.mkdir(parents=True, exist_ok=True)
     AtomicCheckpointIO().save_checkpoint(checkpoint, path)
     return path
 
