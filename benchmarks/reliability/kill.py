@@ -47,6 +47,8 @@ from gan_lightning.metrics.scoring import Scorer
 
 SMALL = [f"model.{player}.base_channels=4" for player in ("generator", "discriminator")]
 QUARTER = ["data.image_size=16", "data.batch_size=32", "data.subset=0.25"]
+ORACLE = ["data=oracle", "data.vocabulary=20", "data.length=6", "data.samples=640", "data.held_out_samples=64"]
+ORACLE += ["data.batch_size=32"]
 CASES = {
     "dcgan": ["model=dcgan", *SMALL],
     "gan": ["model=gan", "model.generator.hidden=[16]", "model.discriminator.hidden=[16]"],
@@ -61,6 +63,23 @@ CASES = {
         "model.discriminator.max_channels=8",
         "model.generator.style_size=8",
         "model.ada.pipeline=bgc",
+    ],
+    "biggan": ["model=biggan", *SMALL],
+    "progan": [
+        "model=progan",
+        "data.image_size=16",
+        *(f"model.{player}.max_channels=4" for player in ("generator", "discriminator")),
+        "model.generator.latent_size=4",
+        "model.fade_images=300",
+        "model.stable_images=300",
+    ],
+    "pix2pix": [
+        "model=pix2pix",
+        "data=paired_digits",
+        *QUARTER,
+        "model.generator.base_channels=2",
+        "model.discriminator.base_channels=2",
+        "model.discriminator.levels=1",
     ],
     "cyclegan": [
         "model=cyclegan",
@@ -93,10 +112,16 @@ CASES = {
     ],
     "seqgan": [
         "model=seqgan",
-        "data=oracle",
-        *("data.vocabulary=20", "data.length=6", "data.samples=640", "data.held_out_samples=64", "data.batch_size=32"),
+        *ORACLE,
         *("model.pretraining_images=300", "model.discriminator_images=200", "model.rollouts=2"),
         *("step.critic_steps=2", "scores.names=null"),
+    ],
+    "relgan": [
+        "model=relgan",
+        *ORACLE,
+        *("model.pretraining_images=300", "model.growth_images=500", "model.generator.head_size=4"),
+        *(f"model.discriminator.{key}=4" for key in ("representations", "filters", "hidden")),
+        "scores.names=null",
     ],
     "wavegan": [
         "model=wavegan",
