@@ -148,19 +148,19 @@ def test_runs_three_batches(choice: str, tmp_path: Path) -> None:
     if name == "cyclegan_voices":
         write_voices(tmp_path / "voices", {"ann": 12, "bob": 12})
         data += [f"data.root={tmp_path / 'voices'}", *SPEAKERS]
-    elif networks._target_.endswith("CycleGAN") and not name.endswith(("digits", "voices")) and group == "experiment":
+    elif networks._target_.endswith("CycleGAN") and kind.endswith(FOLDERS):
         for domain in "AB":
             write_photos(tmp_path / "photos" / f"train{domain}")
             write_photos(tmp_path / "photos" / f"test{domain}")
         data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
-    if networks._target_.endswith(("Pix2Pix", "DeepFill", "DeepFillV1")) and group == "experiment":  # or their halves
+    if kind.endswith(("PairedFolder", "InpaintingFolder")):
         write_photos(tmp_path / "photos", 60)
         data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
     if networks._target_.endswith("SRGAN"):
         data += ["model.generator.blocks=1", "model.discriminator.hidden=8", "model.perceptual=standin"]
         if networks.pretraining_images:  # three steps of eight crops, of which the first two are the generator's
             data.append("model.pretraining_images=16")
-        if group == "experiment":
+        if kind.endswith(FOLDERS):
             write_large_photos(tmp_path / "photos")
             data += [f"data.root={tmp_path / 'photos'}", "data.image_size=32"]
     if networks.get("splits"):  # of three sides
