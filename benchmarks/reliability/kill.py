@@ -188,7 +188,9 @@ class Phases:
         self.lasted: dict[str, list[float]] = {phase: [] for phase in PHASES}
 
     def enter(self, phase: str) -> int:
-        before, NOW[0] = NOW[0], PHASES.index(phase)
+        before = NOW[0]
+        if PHASES[before] != "epoch end":  # the checkpoints that are written there belong to it
+            NOW[0] = PHASES.index(phase)
         if phase == self.wanted:
             self.times -= 1
             if self.times == 0:
