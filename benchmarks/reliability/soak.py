@@ -176,6 +176,7 @@ def main() -> int:
     arguments = [*COMMAND, f"budget.generator_steps={given.steps}", *given.overrides]
     command = [sys.executable, "-m", "gan_lightning", *arguments, f"hydra.run.dir={folder}"]
     folder.parent.mkdir(parents=True, exist_ok=True)
+    machine = describe("cpu", int(os.environ.get("OMP_NUM_THREADS", "0")))  # its load is of before
     with open(folder.parent / f"{given.name}.log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         samples = with_rates(watch(process, folder, given.seconds))
@@ -185,7 +186,7 @@ def main() -> int:
     rows, end = judged(samples), samples[-1]
     facts = {
         "command": shlex.join(["python", "-m", "gan_lightning", *arguments]),
-        "machine": describe("cpu", int(os.environ.get("OMP_NUM_THREADS", "0"))),
+        "machine": machine,
         "date": time.strftime("%Y-%m-%d"),
         **{key: round(end[key], 1) for key in ("steps", "seconds", "folder_mb", "files")},
         "quarters": rows,
