@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from gan_lightning import mapped
 from gan_lightning.checkpoint import FOLDER, LAST
 from gan_lightning.clusters import speaks
 from gan_lightning.divergence import Diverged
@@ -68,11 +69,10 @@ def explain(error: BaseException, folder: Path | None = None) -> str | None:
         )
     if isinstance(error, RuntimeError) and (found := WORKER.search(text)):
         way = found[2].removeprefix("is ").replace("signal: ", "signal ").strip(" .")
-        cut = ", or a file that it had mapped was cut short" if "Bus error" in way else ""
-        return (
-            f"data.workers: a worker of the loader (pid {found[1]}) was lost: {way}. "
-            f"Perhaps memory was short: lower data.workers or data.batch_size{cut}"
-        )
+        lost = f"data.workers: a worker of the loader (pid {found[1]}) was lost: {way}."
+        if mapped.cut_short():
+            return f"{lost} {mapped.why()}"
+        return f"{lost} Perhaps memory was short: lower data.workers or data.batch_size"
     if "does not have a deterministic implementation" in text:
         return (
             f"trainer.deterministic=true: {text.split(' ')[0]} is not so on this device; use trainer.deterministic=warn"
@@ -167,7 +167,7 @@ def keep(error: BaseException, told: BaseException, folder: Path) -> None:
             return
 
 
-def tell(error: Exception) -> None:
+def tell(error: BaseException) -> None:
     """Prints what ended a command: one line of a fault; of a bug the lines of this project, without its libraries'."""
     if (isinstance(error, Lost) and error.said) or (isinstance(error, Diverged) and not speaks()):
         return  # that rank's own line says more; all ranks diverge together

@@ -34,6 +34,7 @@ from gan_lightning.holding import hold
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics import scoring
 from gan_lightning.unheard import unheard
+from tests.processes import Process
 
 SMALL = ["model=gan", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "data.batch_size=32"]
 SMALL += ["trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false", "scores=off"]
@@ -384,3 +385,27 @@ def test_real_faults(case: real.Case) -> None:
     if (case.mounted or case.room) and os.getuid():
         pytest.skip("mounting a small disk needs root")
     assert real.play(case, print) == []
+
+
+# ---- a file that is mapped into memory ------------------------------------------------------------------------------
+
+CUT_SHORT = """
+import mmap, os
+from gan_lightning import mapped
+
+os.write(file := os.open("pixels", os.O_RDWR | os.O_CREAT), b"x" * 3 * mmap.PAGESIZE)
+pixels = mmap.mmap(file, 0)
+with mapped.guard(lambda reason: print(reason, flush=True)):
+    os.truncate(file, mmap.PAGESIZE)
+    print(pixels[0], flush=True)
+    print(pixels[2 * mmap.PAGESIZE])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the files are named by Linux")
+def test_a_mapped_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    process = Process(["-c", CUT_SHORT], tmp_path)
+    assert process.wait(30) == 1
+    byte, reason = process.output.splitlines()
+    assert byte == str(ord("x"))
+    assert reason.startswith(f"{tmp_path / 'pixels'}: mapped into memory, and cut short meanwhile")

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 from torch import nn
 
-from gan_lightning import clusters, faults, status
+from gan_lightning import clusters, faults, mapped, status
 from gan_lightning.adversarial import AdversarialModule
 from gan_lightning.agreement import check_networks
 from gan_lightning.budget import Budget
@@ -300,10 +300,15 @@ def fit(
         strategy = trainer.strategy
         if first and isinstance(strategy, PlayersStrategy):
             strategy.when_lost = lambda reason: status.end(folder, "failed", reason, alarms.raised)
+
+        def cut(reason: str) -> None:
+            faults.tell(last_words(faults.Fault(reason), trainer, folder, budget, alarms))
+
         try:
             if trained:  # killed in its last scores: no step is left, but its end is
                 trainer.fit_loop.max_epochs, budget.over = -1, True
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with mapped.guard(cut):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             if isinstance(strategy, PlayersStrategy):
                 strategy.finish()
         except BaseException as error:  # an interrupt, too, must not leave the other ranks waiting; it is raised again
