@@ -1,10 +1,12 @@
 """What became of a run, and what was typed for it: `status.json` in its folder."""
 
+import errno
 import json
 import os
 import shlex
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,7 +118,18 @@ def is_right(status: Status) -> bool:
 
 
 def write(folder: Path, status: Status) -> None:
-    """Replaces the file at once."""
-    part = folder / f".{FILE}.{os.getpid()}.part"
-    part.write_text(json.dumps(asdict(status), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / FILE)
+    """Replaces the file at once; on a full disk, where it lies, if what it occupies is enough."""
+    path, part = folder / FILE, folder / f".{FILE}.{os.getpid()}.part"
+    data = (json.dumps(asdict(status), indent=1, ensure_ascii=False) + "\n").encode()
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full or not path.is_file() or len(data) > 512 * getattr(path.stat(), "st_blocks", 0):
+            raise
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()

@@ -387,6 +387,18 @@ def test_real_faults(case: real.Case) -> None:
     assert real.play(case, print) == []
 
 
+def test_how_it_ended_is_noted_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the blocks that the file has; what is longer than these is not begun."""
+    status.begin(tmp_path, "typed")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status.end(tmp_path, "failed", "no space")
+    found = status.read(tmp_path)
+    assert found and (found.state, found.reason, found.commands) == ("failed", "no space", ["typed"])
+    with pytest.raises(OSError, match="No space"):
+        status.end(tmp_path, "failed", "long" * 10_000)
+    assert status.read(tmp_path) == found
+
+
 # ---- a file that is mapped into memory ------------------------------------------------------------------------------
 
 CUT_SHORT = """

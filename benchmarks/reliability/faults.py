@@ -167,8 +167,8 @@ nothing = lambda run: None  # noqa: E731 — the fault is in the process itself
 CASES = [
     Case("disk full: checkpoint", [OFTEN], filled(60), NO_SPACE, mounted=3000),
     Case("disk full: samples", ["samples.every_images=6400", NEVER], filled(8), NO_SPACE, mounted=3000),
-    Case("disk full: events", ["logger.csv=null", *LINES], filled(0), NO_SPACE, None, mounted=3000),
-    Case("disk full: metrics.csv", ["logger.tensorboard=null", *LINES], filled(0), NO_SPACE, None, mounted=3000),
+    Case("disk full: events", ["logger.csv=null", *LINES], filled(0), NO_SPACE, mounted=3000),
+    Case("disk full: metrics.csv", ["logger.tensorboard=null", *LINES], filled(0), NO_SPACE, mounted=3000),
     Case("disk full: when it goes on", [NEVER], nothing, NO_SPACE, None, mounted=3000, fills=True),
     Case(
         "disk full: cache of images",

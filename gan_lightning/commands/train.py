@@ -444,6 +444,7 @@ def quieten() -> None:
         "`isinstance\\(treespec",
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("once", message="This DataLoader will create")  # not every epoch
 
 
 def fine_tune(module: AdversarialModule, given: Path, data: Data) -> None:
