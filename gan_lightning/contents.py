@@ -19,7 +19,7 @@ from gan_lightning.steps import Counters
 MOST = 10**5  # values of a configuration; a list may stand in a file once and in its content a billion times
 MOST_FACTS = 2 * 10**6  # of what is beside it, such as words
 DEEPEST = 50  # levels of lists and mappings
-VERSION = re.compile(r"\d+\.\d+(\.\d+)?([a-z]+\d+|\.(post|dev)\d+)*")
+VERSION = re.compile(r"\d+\.\d+(\.\d+)?(\.?(a|b|rc|post|dev)\d*)*(\+[a-z\d]+(\.[a-z\d]+)*)?")  # of Lightning
 MOST_ALONE = 2**32  # bytes of networks whose generator alone came with a file
 ROOM = 2**24  # bytes that networks may have beyond what a file of their weights has
 
@@ -144,7 +144,7 @@ def alike(own: Any, other: Any) -> bool:
         return isinstance(other, int | float | str | list | None)
     if isinstance(own, bool | str | list | dict):
         return isinstance(other, type(own))
-    return isinstance(other, int | float) and math.isfinite(other)
+    return isinstance(other, int | float)  # inf too: how diverse samples are beside real images that are all alike
 
 
 def refuse_unlike(path: Path, config: Mapping[str, Any], alone: bool) -> None:

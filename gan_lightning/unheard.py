@@ -43,7 +43,8 @@ class Out:
 def unheard() -> Iterator[None]:
     """Nothing that is printed meanwhile can end a run."""
     before = sys.stdout
-    sys.stdout = Out(before)
+    if before is not None:  # there is none where it was closed before the start (`>&-`): print does nothing then
+        sys.stdout = Out(before)
     try:
         yield
     finally:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gan_lightning import status
 from gan_lightning.checkpoint import read_checkpoint
+from gan_lightning.commands import train
 from tests.processes import Process
 from tests.support import wait_for
 
@@ -141,6 +143,18 @@ def test_a_failing_job_fails_the_sweep(tmp_path: Path) -> None:
     done = start(tmp_path, "-m", "model=gan", "seed=1,2", "trainer=debug", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.code not in (0, 2)
     assert (tmp_path / "sweep" / "0_gan_digits" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_sweep_goes_on_after_a_run_that_diverges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "sweep"
+    rates = "model.generator_optimizer.lr=1e38,1e-3"
+    small = ["trainer=debug", "trainer.log_every_n_steps=1", "scores=off", "model.generator.hidden=[8]"]
+    silent = ["hydra/job_logging=none", "hydra/hydra_logging=none"]  # its handlers would stay
+    assert train.run(["-m", "model=gan", rates, *small, *silent, f"hydra.sweep.dir={folder}"]) == 1
+    states = [found.state for name in ("0", "1") if (found := status.read(folder / f"{name}_gan_digits"))]
+    assert states == ["diverged", "finished"]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gan_lightning:")]
+    assert "training has diverged" in line
 
 
 @pytest.mark.slow

@@ -231,6 +231,14 @@ def test_nobody_has_to_hear_a_run(monkeypatch: pytest.MonkeyPatch, capfd: pytest
     assert line == "gan_lightning: standard output cannot be written to (Broken pipe); the run goes on without it"
 
 
+def test_a_run_may_have_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`>&-` in a shell: Python has none then, and prints nothing."""
+    monkeypatch.setattr("sys.stdout", None)
+    with unheard():
+        print("epoch", flush=True)
+    assert sys.stdout is None
+
+
 def test_a_disk_that_cannot_free_the_lock_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(io.FileIO):
         def truncate(self, size: int | None = None) -> int:
@@ -393,7 +401,8 @@ def test_how_it_ended_is_noted_on_a_full_disk(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "write_bytes", full)
     status.end(tmp_path, "failed", "no space")
     found = status.read(tmp_path)
-    assert found and (found.state, found.reason, found.commands) == ("failed", "no space", ["typed"])
+    assert found
+    assert (found.state, found.reason, found.commands) == ("failed", "no space", ["typed"])
     with pytest.raises(OSError, match="No space"):
         status.end(tmp_path, "failed", "long" * 10_000)
     assert status.read(tmp_path) == found
@@ -402,20 +411,25 @@ def test_how_it_ended_is_noted_on_a_full_disk(tmp_path: Path, monkeypatch: pytes
 # ---- a file that is mapped into memory ------------------------------------------------------------------------------
 
 CUT_SHORT = """
-import mmap, os
+import mmap, os, threading, time
 from gan_lightning import mapped
+
+def last_words(reason):
+    print(reason, flush=True)
+    time.sleep(0.3)  # in which the other thread reads, too
 
 os.write(file := os.open("pixels", os.O_RDWR | os.O_CREAT), b"x" * 3 * mmap.PAGESIZE)
 pixels = mmap.mmap(file, 0)
-with mapped.guard(lambda reason: print(reason, flush=True)):
+with mapped.guard(last_words):
     os.truncate(file, mmap.PAGESIZE)
     print(pixels[0], flush=True)
+    threading.Timer(0.1, lambda: pixels[2 * mmap.PAGESIZE]).start()
     print(pixels[2 * mmap.PAGESIZE])
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the files are named by Linux")
-def test_a_mapped_file_that_is_cut_short_is_named(tmp_path: Path) -> None:
+def test_a_mapped_file_that_is_cut_short_is_named_once(tmp_path: Path) -> None:
     process = Process(["-c", CUT_SHORT], tmp_path)
     assert process.wait(30) == 1
     byte, reason = process.output.splitlines()

@@ -5,9 +5,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -16,17 +18,33 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
+from torch import Tensor
 
-from gan_lightning.callbacks.metrics import flat
+from gan_lightning.callbacks.metrics import Metrics, flat
 from gan_lightning.commands.train import run
 from gan_lightning.divergence import Diverged
 from gan_lightning.loggers import CSV
 from gan_lightning.metrics.records import lines
+from gan_lightning.steps import Counters
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def test_losses_of_many_ranks_that_are_finite_are_no_divergence() -> None:
+    """NCCL's mean of ten ones is 1.0000001."""
+
+    def reduce(value: Tensor, reduce_op: str) -> Tensor:
+        return value if reduce_op == "min" else sum([value * 0.1] * 10, torch.zeros_like(value))
+
+    assert reduce(torch.ones(()), "mean") != 1
+    module: Any = SimpleNamespace(
+        log_due=True, counters=Counters(), metrics={"D/loss": torch.ones(())}, recent=[torch.ones(())], device="cpu"
+    )
+    trainer: Any = SimpleNamespace(world_size=10, strategy=SimpleNamespace(reduce=reduce), loggers=[])
+    Metrics().on_minibatch_end(trainer, module)
 
 
 def test_csv_goes_on_after_the_checkpoint(tmp_path: Path) -> None:

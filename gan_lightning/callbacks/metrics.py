@@ -37,7 +37,8 @@ class Metrics(Callback):
         finite = torch.stack(module.recent).isfinite().to(values)
         module.recent.clear()
         if trainer.world_size > 1:  # what is not finite on one rank ends all of them alike
-            values, finite = (trainer.strategy.reduce(part, reduce_op="mean") for part in (values, finite))
+            values = trainer.strategy.reduce(values, reduce_op="mean")
+            finite = trainer.strategy.reduce(finite, reduce_op="min")  # a mean of ones need not be one: NCCL adds 1/n
         self.last = {**module.metrics, **dict(zip(on_device, values.tolist(), strict=True))}
         now, (then, images) = time.monotonic(), self._since
         self._since = (now, counters.images)
@@ -51,7 +52,7 @@ class Metrics(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics({**position, **self.last}, step=counters.images)
-        whole = [share == 1 for share in finite.tolist()]
+        whole = [share > 0 for share in finite.tolist()]
         if not all(whole):
             first = counters.minibatches - len(whole) + whole.index(False) + 1
             raise Diverged(

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 SEARCH = "gan_lightning.sweeps.search.Search"
 OUTPUT, LOCK = "output.txt", ".lock"
+FAILED: list[int] = []  # exit codes of runs in this process that failed: the others are made all the same
 PR_SET_PDEATHSIG = 1  # Linux: a signal when the process that started this one ends
 
 
@@ -64,11 +65,12 @@ def sweep(arguments: list[str]) -> int:
     config = compose("train", arguments, Settings, sweep=True)
     if config.hydra.sweeper._target_ == SEARCH:
         return search(arguments, config, jobs[0], settings[0])
+    FAILED.clear()
     try:
         run_hydra(hydra_arguments("train", arguments, Settings))
     except KeyboardInterrupt:
         return EXIT_CODES[signal.SIGINT]
-    return 0
+    return FAILED[0] if FAILED else 0
 
 
 def checked_job(arguments: list[str]) -> dict[str, Any]:
@@ -109,9 +111,10 @@ def job(config: DictConfig) -> None:
         if os.environ.get(faults.VARIABLE) or "basic_launcher" not in job_config.launcher._target_:
             raise  # other launchers let the runs beside it end first
         faults.tell(error)  # Hydra would show all of its own lines
-        code = 2 if isinstance(error, UserError) else 1
+        FAILED.append(2 if isinstance(error, UserError) else 1)
+        return
     if code:
-        raise SystemExit(code)  # no other run begins
+        raise SystemExit(code)  # interrupted: no other run begins
 
 
 def share_machine(settings: dict[str, Any], folder: Path) -> None:

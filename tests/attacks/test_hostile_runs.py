@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ from PIL import Image
 
 from gan_lightning import status
 from gan_lightning.__main__ import main
+from gan_lightning.callbacks.alarms import Alarms, Watch
+from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.metrics import Metrics
 from gan_lightning.callbacks.samples import save_film
 from gan_lightning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from gan_lightning.commands import train
-from gan_lightning.contents import DEEPEST
+from gan_lightning.contents import DEEPEST, check_callbacks, check_progress
 from gan_lightning.errors import UserError, readable
 from gan_lightning.networks.oracle import KEYS, OracleLSTM
 from gan_lightning.sweeps import study as studies
@@ -111,6 +116,16 @@ def test_progress_that_is_none_is_refused_before_anything_is_written(
     assert "last.ckpt" in refused([f"checkpoint={run}", "budget.images=192"], capsys)
     assert contents(run) == before
     assert victim.read_text() == "mine"
+
+
+def test_what_runs_do_write_is_never_refused() -> None:
+    """Samples are endlessly diverse beside real images that are all alike; Lightning has versions between releases."""
+    alarms = Alarms("warn", Metrics(), None, Checkpoints(), print)
+    stored = asdict(Watch(most_diverse=math.inf))
+    check_callbacks(Path("last.ckpt"), {"callbacks": {"Alarms": stored}}, [alarms])
+    assert alarms.watch.most_diverse == math.inf
+    for version in ("2.6", "2.6.6", "2.6.0rc1", "2.6.0dev", "2.6.0.dev20260101", "2.5.0.post0", "2.6.0+local.1"):
+        check_progress(Path("last.ckpt"), {"counters": {"images": 0}, "pytorch-lightning_version": version})
 
 
 def ten_to_the(power: int) -> list[Any]:
