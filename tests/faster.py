@@ -17,8 +17,6 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import InputDefault, ResultDefault
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-from torch.nn.utils.parametrizations import _SpectralNorm
 
 from gan_lightning.config import CONF, composition
 from gan_lightning.data import digits
@@ -86,14 +84,3 @@ def map_where_needed(overrides: Any, defaults: list[InputDefault], self_added: b
 
 
 defaults_list._create_interpolation_map = map_where_needed
-
-power_method = _SpectralNorm._power_method
-
-
-def power_method_of_numbers(self: _SpectralNorm, weight_mat: Tensor, n_power_iterations: int) -> None:
-    """The meta device has none, and goes through every operation in Python: seconds for a large network."""
-    if not weight_mat.is_meta:
-        power_method(self, weight_mat, n_power_iterations)
-
-
-_SpectralNorm._power_method = power_method_of_numbers

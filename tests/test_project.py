@@ -49,7 +49,9 @@ def style_game() -> Any:
     return module.eval()
 
 
-@pytest.mark.parametrize(("space", "styles"), [("w", True), ("w_plus", True), ("z", False)])
+@pytest.mark.parametrize(
+    ("space", "styles"), [pytest.param("w", True, marks=pytest.mark.slow), ("w_plus", True), ("z", False)]
+)
 def test_an_image_of_the_network_is_found_again(space: Space, styles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     module = style_game() if styles else game(generator=MLPGenerator(4, [32], 16, 1)).eval()
     network, distance = module.generator, FeaturesAndPixels("digits")

@@ -220,7 +220,7 @@ def test_a_learning_rate_in_a_graph_is_a_tensor() -> None:
 # ---- compiled losses ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", [GAN, WGANGP])
+@pytest.mark.parametrize("rule", [pytest.param(GAN, marks=pytest.mark.slow), WGANGP])
 def test_compiled_losses_are_the_same(rule: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = losses(game(rule), Blobs(), tmp_path / "plain", epochs=1)
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

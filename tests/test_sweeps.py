@@ -281,6 +281,7 @@ def test_hopeless_trials_are_given_up(tmp_path: Path) -> None:
     assert len(studies.load(tmp_path).trials[0].intermediate_values) == len(scores(tmp_path / "000_seed1"))
 
 
+@pytest.mark.slow
 def test_more_trials_may_be_asked_for_and_nothing_else_changed(tmp_path: Path) -> None:
     first = ["sweep=random", "hydra.sweeper.trials=1"]
     assert sweep(tmp_path, *first) == 0
@@ -375,6 +376,7 @@ def wait_for_trial(folder: Path, number: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path: Path) -> None:
     """SIGKILL in a trial: those before it are kept, it goes on, and the table is that of a sweep left alone."""
     search = ["sweep=random", "hydra.sweeper.trials=2"]
@@ -393,7 +395,7 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "parts").iterdir() if f.is_dir()) == ["000", "001"]
 
 
-@pytest.mark.parametrize("state", ["running", "interrupted"])
+@pytest.mark.parametrize("state", ["running", pytest.param("interrupted", marks=pytest.mark.slow)])
 def test_a_trial_that_was_killed_at_its_very_end_has_its_score(state: status.State, tmp_path: Path) -> None:
     """Trained and saved, but neither scored nor noted: its end is made again, not its training."""
     search = ["sweep=random", "hydra.sweeper.trials=1"]

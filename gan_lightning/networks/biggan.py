@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from gan_lightning.initialization import initialize, initialize_weight
 from gan_lightning.networks.attention import SelfAttention
 from gan_lightning.networks.conditional import LabelEmbedding, LinearBatchNorm2d, batch_norm
-from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
+from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.networks.resnet import Attention, Block, Pool, Shape, convolution, side_of
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.spectral import spectrally_normalised
 from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.types import NonNegativeInt, PositiveInt
 

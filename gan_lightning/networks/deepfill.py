@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import fold, max_pool2d, normalize, pad, unfold
 
-from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
+from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.networks.sizes import halved
+from gan_lightning.networks.spectral import spectrally_normalised
 from gan_lightning.networks.translator import check_sides
 from gan_lightning.types import PositiveInt
 

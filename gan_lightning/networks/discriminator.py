@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm as spectrally_normalised
 
 from gan_lightning.networks.conditional import LabelEmbedding, one_hot
+from gan_lightning.networks.spectral import spectrally_normalised
 from gan_lightning.types import NonNegativeInt, PositiveInt
 
 Conditioning = Literal["concatenation", "projection"]

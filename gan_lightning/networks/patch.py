@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gan_lightning.networks.discriminator import spectrally_normalised
+from gan_lightning.networks.spectral import spectrally_normalised
 from gan_lightning.networks.translator import norm_of
 from gan_lightning.types import NonNegativeInt, PositiveInt
 

@@ -19,8 +19,9 @@ from gan_lightning.initialization import initialize, initialize_weight
 from gan_lightning.networks.attention import SelfAttention
 from gan_lightning.networks.conditional import batch_norm, conditioned
 from gan_lightning.networks.dcgan import Norm, normalise
-from gan_lightning.networks.discriminator import Discriminator, spectrally_normalised
+from gan_lightning.networks.discriminator import Discriminator
 from gan_lightning.networks.sizes import check_size
+from gan_lightning.networks.spectral import spectrally_normalised
 from gan_lightning.networks.transposed import ProjectLinear
 from gan_lightning.recompute import Recomputable
 from gan_lightning.types import NonNegativeInt, PositiveInt

@@ -63,7 +63,7 @@ def naive(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(("n_real", "n_fake"), SIZES)
-@pytest.mark.parametrize("shift", [0.0, 0.7])
+@pytest.mark.parametrize("shift", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_equals_prdc_and_the_definition(n_real: int, n_fake: int, shift: float) -> None:
     real, fake = features(n_real, 0), features(n_fake, 1, shift=shift)
     for reference in (independent, naive):

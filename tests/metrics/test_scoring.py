@@ -308,7 +308,7 @@ def scored(count: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(50, marks=pytest.mark.slow), 300]
+    "count", [50, pytest.param(300, marks=pytest.mark.slow)]
 )  # fewer blocks than processes, and a last block that is not full
 def test_two_processes_score_as_one(count: int, tmp_path: Path) -> None:
     processes = [Process(["-c", SCRIPT, str(rank), str(tmp_path / "meet"), str(count)]) for rank in range(2)]

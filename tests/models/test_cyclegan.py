@@ -370,6 +370,7 @@ def test_u_nets_fit_too() -> None:
 # ---- learning -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path) -> None:
     """Digits become negatives, as different from each other as before: what comes back is what went in.
 

@@ -234,7 +234,8 @@ def test_samples_stand_between_what_was_given_and_the_truth(rule: Any) -> None:
         assert torch.equal(image[~mask], truth[~mask])
 
 
-@pytest.mark.parametrize("model", ["deepfill", pytest.param("deepfill_v1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["deepfill", "deepfill_v1"])
 def test_it_learns(model: str, tmp_path: Path) -> None:
     """In the holes of digits it was never shown: better than before, and than the mean level of what is known."""
 

@@ -73,7 +73,10 @@ def test_real_images_are_shrunk_and_faded() -> None:
         torch.testing.assert_close(module.shown(images), expected)
 
 
-@pytest.mark.parametrize(("images", "accumulate"), [(32, 1), (88, 1), (120, 1), (56, 2)])  # in fades and after them
+@pytest.mark.parametrize(  # in fades and after them
+    ("images", "accumulate"),
+    [(88, 1), *(pytest.param(*stop, marks=pytest.mark.slow) for stop in ((32, 1), (120, 1), (56, 2)))],
+)
 def test_resumed_is_uninterrupted(images: int, accumulate: int, tmp_path: Path) -> None:
     def run(folder: str, images: int, checkpoint: Path | None = None) -> dict[str, Any]:
         module = growing(step=Step(accumulate=accumulate), **({} if accumulate == 1 else {"splits": [2]}))
