@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.machine import describe, limits
 from benchmarks.ours import random_pixels
 from benchmarks.runner import in_process, memory_status
+from gan_lightning.callbacks.samples import SampleGrids
 from gan_lightning.commands import train
 from gan_lightning.config import signatures
 from gan_lightning.data.image_folder import ImageFolder
@@ -77,13 +77,14 @@ class Flops(TorchDispatchMode):
         return out
 
 
-class Stopwatch(Callback):
-    """In the place of the sample grids: times minibatches by kind, and counts the FLOPs of one of each."""
+class Stopwatch(SampleGrids):
+    """Sample grids that draw nothing: times minibatches by kind, and counts the FLOPs of one of each."""
 
     seconds: float
     answer: dict[str, Any]
 
     def __init__(self) -> None:
+        super().__init__()
         self.times: dict[tuple[bool, ...], list[float]] = defaultdict(list)
         self.flops: dict[tuple[bool, ...], int] = {}
         self.counter: Flops | None = None
@@ -118,6 +119,9 @@ class Stopwatch(Callback):
         if time.perf_counter() > self.deadline and self.cycle(module):
             trainer.should_stop = True
         self.begin(module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """No film."""
 
     def cycle(self, module: Any) -> bool:
         """Whether all kinds of a cycle were seen, and then what one costs."""
