@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import struct
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -395,3 +396,26 @@ def test_a_stored_run_is_what_these_tests_need(tmp_path: Path) -> None:
     """What is refused above is not refused when it is right."""
     run = store("gan", tmp_path / "run")
     assert main(["sample", f"checkpoint={run}", "count=1", "grid=false", f"output={tmp_path / 'out'}"]) == 0
+
+
+# ---- tar files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar_files_are_not_unpacked(
+    mode: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the data itself they are refused by name; among images they are none."""
+    inside = tmp_path / "work" / "inside"
+    write_photos(inside / "photos", 20)
+    monkeypatch.chdir(inside)
+    archive = inside / ("data.tar.gz" if mode == "w:gz" else "data.tar")
+    with tarfile.open(archive, mode) as file:
+        for name in ("../escaped.png", str(tmp_path / "absolute.png")):
+            file.add(next((inside / "photos").rglob("*.png")), name)
+    said = refused(["data=image_folder", f"data.root={archive}", "data.image_size=16", "model=gan"], capsys)
+    assert str(archive) in said
+    shutil.copy(archive, inside / "photos")
+    small = [*TINY, "data=image_folder", "data.root=photos", "data.image_size=16", "data.batch_size=8"]
+    assert main([*small, "budget.images=16", "hydra.run.dir=run"]) == 0
+    assert not [*tmp_path.rglob("escaped*"), *tmp_path.rglob("absolute*")]
